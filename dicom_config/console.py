@@ -46,8 +46,8 @@ class ConsoleProxy(Section):
     secret_file: Path | None = Field(
         None, description="file with the secret that the proxy sends in secret_header"
     )
-    operators: tuple[str, ...] = Field((), description="users who may act; `*`: all users that the proxy admits")
-    viewers: tuple[str, ...] = Field((), description="users who may read; `*`: all users that the proxy admits")
+    operators: tuple[str, ...] = Field((), description="users who may act; `*`: all that the proxy admits")
+    viewers: tuple[str, ...] = Field((), description="users who may read; `*`: all that the proxy admits")
 
     def read_secret(self) -> bytes:
         """Return the secret that every request of the proxy must contain; empty if no secret is configured.

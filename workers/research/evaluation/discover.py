@@ -224,7 +224,7 @@ def _no_case(path: Path) -> InputError:
         "no-case-found",
         f"{path} holds no series with truth.",
         "Name a folder with a DICOM series and its SEG or mask series (3D-IRCADb's form), or a folder of "
-        "such folders. NIfTI files of a CT and its labels on the same grid are accepted, too. Or give --masks.",
+        "such folders. NIfTI files of a CT and its labels on one grid are accepted, too. Or give --masks.",
     )
 
 
