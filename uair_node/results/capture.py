@@ -4,12 +4,12 @@ Pages and notices go to the archive in this form. This module does not know thei
 
 Choices:
 
-- Single-frame Secondary Capture, an instance for each page: every viewer shows it, and thumbnails tell the
-  pages apart. A Key Object Selection that names a page names a single candidate. Some viewers play the
+- Single-frame Secondary Capture, with an instance for each page. Every viewer shows it, and each page has its
+  own thumbnail. A Key Object Selection that names a page names a single candidate. Some viewers play the
   frames of a multi-frame capture as a film, and few viewers can refer to one frame.
-- RGB, 8 bits, uncompressed: no decoder can fail. A page is about 3 MB, the overview 5 MB.
-- Modality OT: no routing rule takes a page for a CT slice.
-- No patient data is burned in (Burned In Annotation NO): an archive can correct headers, not pixels.
+- RGB, 8 bits, uncompressed. No viewer needs a decoder for it. A page has about 3 MB, the overview 5 MB.
+- Modality OT. So routing rules do not treat a page as a CT slice.
+- No patient data is burned in (Burned In Annotation NO). An archive can correct headers, but not pixels.
 """
 
 from __future__ import annotations
@@ -43,7 +43,17 @@ class CaptureSeries:
 
 @dataclass(frozen=True)
 class CapturedPage:
-    """Attributes of one picture of a series."""
+    """Attributes of one picture of a series.
+
+    Attributes
+    ----------
+    uid, number
+        SOP Instance UID and Instance Number.
+    words
+        A short description of the picture.
+    segmentation_uids
+        SOP Instance UIDs of the segmentations that the picture shows.
+    """
 
     uid: str
     number: int
@@ -61,7 +71,7 @@ def write_capture(
     picture
         ``(rows, columns, 3)`` uint8, sRGB.
     headers
-        Headers of the source slices; the first gives patient and study.
+        Headers of the source slices. Patient and study are copied from the first header.
     """
     source, provenance = headers[0], series.provenance
     image = SCImage(
@@ -78,7 +88,7 @@ def write_capture(
         instance_number=page.number,
         **shared_arguments(provenance, source),
     )
-    # As they are: the library refuses names that real patients have.
+    # Copied unchanged, because the library refuses some names of real patients.
     for keyword in ("PatientName", "PatientID", "PatientBirthDate", "PatientSex"):
         image[keyword] = source[keyword]
     image.copy_patient_and_study_information(source)
@@ -91,7 +101,7 @@ def _describe(image: Dataset, page: CapturedPage, headers: Sequence[Dataset], pr
     image.ConversionType = "WSD"  # workstation
     image.ImageType = ["DERIVED", "SECONDARY"]
     image.BodyPartExamined = "LIVER"
-    image.PatientOrientation = None  # several views: each says its own sides
+    image.PatientOrientation = None  # the picture has several views, each with labels of its sides
     image.BurnedInAnnotation = "NO"
     image.RecognizableVisualFeatures = "NO"
     captured = in_zone(provenance.content_datetime, headers[0])

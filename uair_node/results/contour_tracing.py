@@ -1,7 +1,7 @@
 """Trace the closed contours of a mask on one slice. A keyhole joins each hole to its outer contour.
 
-Contours run between the centres of pixels, so that every program finds the same centres inside. All readers
-of CLOSED_PLANAR understand a keyhole (PS3.3 C.8.8.6.3). Its channel runs along pixel edges, too.
+Contours run between the centres of pixels. So every program finds the same pixel centres inside a contour.
+All readers of CLOSED_PLANAR support a keyhole (PS3.3 C.8.8.6.3). Its channel also runs along pixel edges.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import numpy.typing as npt
 from skimage.measure import find_contours
 
 Ring = npt.NDArray[np.float64]
-"""``(n, 2)``: row, column; a pixel's centre has whole numbers. The last point joins the first."""
+"""Points ``(n, 2)``: row, column. A pixel's centre has whole numbers. The last point joins the first."""
 
 
 def trace(mask: npt.NDArray[np.bool_]) -> list[Ring]:
@@ -36,7 +36,7 @@ def _box(mask: npt.NDArray[np.bool_]) -> tuple[slice, slice]:
 
 
 def _area(ring: Ring) -> float:
-    """Return the signed area of a contour. Its sign tells the direction in which the contour runs."""
+    """Return the signed area of a contour in pixels. The sign gives the direction of the contour."""
     rows, columns = ring.T
     return float(np.dot(rows, np.roll(columns, -1)) - np.dot(columns, np.roll(rows, -1))) / 2.0
 
@@ -47,10 +47,10 @@ def _from_top_left(ring: Ring) -> Ring:
 
 
 def _join(outer: list[Ring], hole: Ring) -> None:
-    """Insert a hole into the contour to the left of its first point, by a channel along the row.
+    """Join a hole to the nearest contour on the left of its first point, by a channel along the row.
 
-    The pixels above and below the channel are all in the mask. So the first contour on the way is an outer
-    contour, or a hole that is already joined to one.
+    All pixels above and below the channel are in the mask. So the nearest contour is an outer contour, or a
+    hole that is already joined to an outer contour.
     """
     row, column = hole[0]
     met = [_left_of(ring, row, column) for ring in outer]
@@ -61,9 +61,10 @@ def _join(outer: list[Ring], hole: Ring) -> None:
 
 
 def _left_of(ring: Ring, row: float, column: float) -> tuple[float, int]:
-    """Return the column nearest to the left where a contour crosses a row, and the point before it.
+    """Return the nearest column left of `column` where a contour crosses `row`, and the index of its point.
 
-    A contour crosses a row at a point, or in the middle of a vertical edge.
+    A contour crosses a row at a point, or in the middle of a vertical edge. Then the index is that of the
+    point before. The column is minus infinity if the contour does not cross the row.
     """
     next_rows = np.roll(ring[:, 0], -1)
     meets = (ring[:, 0] == row) | ((ring[:, 0] - row) * (next_rows - row) < 0.0)

@@ -1,4 +1,4 @@
-"""The final objects of an accepted case: SEG, report, pages, and a note that withdraws the other results.
+"""Write the final objects of an accepted case: SEG, report, pages, and a rejection note for other results.
 
 `uair_node.results.withdrawal` writes the note. The workers pass the function that measures a segmentation.
 """
@@ -51,9 +51,9 @@ class Compared:
     Parameters
     ----------
     day
-        The day of its acquisition.
+        The day on which the earlier study was acquired.
     hu, labels
-        ``(Z, Y, X)``: int16 on the networks' scale, and uint8.
+        Image ``(Z, Y, X)`` int16 on the networks' scale, and labels ``(Z, Y, X)`` uint8.
     uids
         Tracking UID of each lesion number of `labels`.
     """
@@ -71,12 +71,12 @@ class Measured:
     Parameters
     ----------
     findings
-        The numbers, and the changes since earlier studies.
+        The measurements, and the changes since earlier studies.
     tracking
-        Tracking of each lesion number. A lesion that was seen in an earlier study keeps that study's
+        Tracking of each lesion number. If an earlier study had the lesion, then the lesion keeps that study's
         tracking.
     compared
-        The earlier study; None without one.
+        The earlier study; None if there is no earlier study.
     """
 
     findings: Findings
@@ -88,7 +88,10 @@ Measurer = Callable[[Context, Claim, RoundInputs, Volume, StoredCandidate], Meas
 
 
 def finish(context: Context, claim: Claim, measurer: Measurer) -> Commit:
-    """Write all final objects of an accepted case."""
+    """Write all final objects of an accepted case. `measurer` measures the accepted segmentation.
+
+    The returned commit adds the objects' rows and records the reader's preference.
+    """
     inputs = read_round_inputs(context, claim)
     volume = read_series(inputs.series_paths, context.settings.intake.known)
     accepted = inputs.accepted()
@@ -147,7 +150,7 @@ def _write_structures(
     accepted: StoredCandidate,
     final: NewResult,
 ) -> NewResult:
-    """Write the accepted segmentation as contours (RTSTRUCT), for planning systems."""
+    """Write the accepted segmentation as contours (RTSTRUCT) for planning systems."""
     instance_uid, series_uid = inputs.uids(ResultKind.STRUCTURES, accepted.k)
     request = StructuresRequest(instance_uid, series_uid, accepted.k, accepted.character, inputs.provenance)
     made = write_structure_set(volume, accepted.labels, request)
@@ -181,7 +184,7 @@ def _write_change(
     measured: Measured,
     final: NewResult,
 ) -> NewResult:
-    """Write the picture of the changes, beside the page of the accepted candidate."""
+    """Write the page of the changes since an earlier study. It joins the accepted candidate's page series."""
     compared = measured.compared
     assert compared is not None
     canonical = volume.canonical()

@@ -1,21 +1,21 @@
 """The measurement report of an accepted segmentation: Comprehensive 3D SR, TID 1500 (PS3.16).
 
-This module builds the report's content tree. The numbers come from `findings`. It does not know how labels
-are made or where the report goes.
+This module builds the report's content tree. The numbers come from `findings`. This module does not depend on
+the origin of the labels or the destination of the report.
 
-IHE AI Results names the class Comprehensive 3D SR. The measurement groups are:
+IHE AI Results requires the class Comprehensive 3D SR. The measurement groups are:
 
-- the whole organ (TID 1411): volume with lesions, number of lesions, lesion burden; refers to all segments,
-  since their union was measured. After an earlier study also the sums of target diameters and the response
-  categories;
-- the liver's segment (TID 1411): volume and mean density of the liver without lesions;
+- the whole organ (TID 1411). It has the volume with lesions, the number of lesions and the lesion burden. It
+  refers to all segments, because their union was measured. If there is an earlier study, it also has the sums
+  of target diameters and the response categories;
+- the liver's segment (TID 1411). It has volume and mean density of the liver without lesions;
 - each lesion's segment (TID 1411), under the lesion's own Tracking UID. It has volume, diameters and their
   slice, density, shape, and the earlier lesion;
 - each lesion that an earlier study had and this study lacks (TID 1411). It refers to its segment in the
   earlier final segmentation. If that object is unknown, then the group is of TID 1501.
 
 Warnings about the series are comments among the qualitative evaluations of the report. An interval is written
-as the upper and the lower range of uncertainty of its number, in its unit (TID 310).
+as the upper and the lower range of uncertainty of its number, in the number's unit (TID 310).
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ class ReportRequest:
     provenance
         The origin of the report.
     warnings
-        Possible faults of the series, in sentences.
+        Sentences about possible faults of the series.
     """
 
     sop_instance_uid: str
@@ -101,7 +101,7 @@ def write_report(
     findings
         The measurements of the labels from which `segmentation` was made.
     segmentation
-        The object of `seg.write_seg`, or the same read from its file. Its pixels are not needed.
+        The object of `seg.write_seg`, or the object read from its file. Its pixels are not needed.
 
     Raises
     ------
@@ -111,7 +111,7 @@ def write_report(
     headers = source_headers(volume)
     instances: dict[str, Dataset] = {}
     for header in headers:
-        instances.setdefault(header.SOPInstanceUID, header)  # frames share theirs
+        instances.setdefault(header.SOPInstanceUID, header)  # frames of an instance share its UID
     content = _Content(findings, volume, headers, segmentation, request).report()
     provenance = request.provenance
     report = Comprehensive3DSR(
@@ -149,7 +149,7 @@ class _Content:
         self._segments = list(segmentation.SegmentSequence)
 
     def report(self) -> MeasurementReport:
-        """Return the root of the tree."""
+        """Return the root of the content tree."""
         groups = [self._whole()]
         parenchyma = self._parenchyma()
         if parenchyma:
@@ -325,9 +325,9 @@ def _earlier_segment(follow_up: FollowUp | None, link: Link) -> ReferencedSegmen
 
 
 def _earlier_evidence(follow_up: FollowUp | None) -> list[Dataset]:
-    """Return the header of the earlier segmentation if the report refers to it.
+    """Return the header of the earlier segmentation if the report refers to it; otherwise an empty list.
 
-    It is evidence of another study.
+    The header is evidence from another study.
     """
     if follow_up is None or follow_up.earlier is None:
         return []

@@ -1,9 +1,9 @@
 """Write notices to the reader: pictures with the outcome of a selection. A case has one series of notices.
 
-A notice depends on the case's rows only, so each is written once even if a job runs twice. Every viewer shows
-a Secondary Capture; few show a Basic Text SR. An accepted selection needs no notice, since the final objects
-show it. Our own objects that come back get no notice. Otherwise a PACS that forwards everything would get a
-notice for each notice.
+A notice depends on the case's rows only. So each notice is written once, even if a job runs twice. Every
+viewer shows a Secondary Capture, but few viewers show a Basic Text SR. An accepted selection needs no notice,
+because the final objects show it. If a peer sends our own object back, then the node writes no notice.
+Otherwise a PACS that forwards every object would get a notice for each notice.
 """
 
 from __future__ import annotations
@@ -45,15 +45,15 @@ class Notice:
     Attributes
     ----------
     uid
-        SOP Instance UID, a function of the case and the notice's subject.
+        SOP Instance UID. It depends on the case and the notice's subject only.
     moment
         The time of the event.
     heading, text
-        The texts, without patient data.
+        The texts of the picture, without patient data.
     round_id, round_number
-        The round that it belongs to.
+        Row id and number of the round to which the notice belongs.
     segmentation_uids
-        The candidate that it refers to, if any.
+        SOP Instance UID of the candidate to which the notice refers; empty if it refers to no candidate.
     """
 
     uid: str
@@ -67,7 +67,7 @@ class Notice:
 
 @dataclass(frozen=True)
 class _PendingNotices:
-    """The notices to be written, read in one transaction."""
+    """The notices of a case that must be written. One transaction reads all values."""
 
     notices: tuple[tuple[Notice, Provenance], ...]
     first_number: int
@@ -84,7 +84,7 @@ def write_notices(context: Context, claim: Claim) -> Commit:
     def commit(session: Session, item: WorkItem) -> None:
         for notice, result in zip(pending.notices, results, strict=True):
             lifecycle.add_results(session, session.get_one(Round, notice[0].round_id), [result])
-        # A selection that came while these were drawn found its work due already.
+        # If a selection arrived while these notices were written, then its work was already due.
         case = session.get_one(Case, item.case_id)
         if context.settings.results.notices and pending_notices(session, case, context.settings):
             work_items.postpone(session, item, 0.0, "")
@@ -97,7 +97,8 @@ def write_notices(context: Context, claim: Claim) -> Commit:
 def pending_notices(session: Session, case: Case, settings: Settings) -> list[Notice]:
     """Return the notices of a case that are not yet written, in the order of their events.
 
-    If the site has no pages, whose overview says how to answer, then the first round gets a notice, too.
+    The overview page explains how to answer. If the site has no pages, then the first round gets a notice,
+    too.
     """
     written = set(
         session.scalars(
@@ -128,7 +129,7 @@ def pending_notices(session: Session, case: Case, settings: Settings) -> list[No
         (
             notice
             for uid, notice in found.items()
-            # What was said before the end is withdrawn with it.
+            # Notices of events before the acceptance are withdrawn with the other results.
             if uid not in written and not any(notice.moment <= moment for moment in accepted)
         ),
         key=lambda notice: (notice.moment, notice.uid),
@@ -193,7 +194,7 @@ def _about_selection(case: Case, selection: Selection) -> Notice:
 
 
 def _about_start(case: Case, selection: Selection, round_: Round) -> Notice:
-    """Return the notice about another system's segmentation. Round 0 stands for the start of round 1."""
+    """Return the notice about another system's segmentation. A selection of round 0 starts round 1."""
     started = (selection.round_number or 0) + 1
     return Notice(
         uid=_uid(case, "started", selection.id),
@@ -251,9 +252,10 @@ def _about_rejected_source(case: Case) -> Notice:
 
 
 def _refused(selection: Selection, round_number: int) -> tuple[str | int, ...]:
-    """Return a key of a refused object. Other content under the same UID has another key.
+    """Return a key of a refused object. An object with the same UID and other content has another key.
 
-    An archive may forward every measurement. So each reason is told once per round for all measurements.
+    An archive may forward every measurement. So all measurements of a round have the same key, and the reader
+    gets one notice per round and reason.
     """
     if selection.mechanism in (Mechanism.SR, Mechanism.PRESENTATION_STATE):
         return "measurements", round_number
@@ -286,7 +288,7 @@ def _read(context: Context, claim: Claim) -> _PendingNotices:
 
 def _provenance(case: Case, round_: Round, moment: datetime) -> Provenance:
     model = round_.model_name, round_.model_digest
-    # In a series no object may be older than the series (PS3.3 C.7.3.1, C.7.6.1).
+    # An object must not be older than its series (PS3.3 C.7.3.1, C.7.6.1).
     moment = max(moment, case.created_at).replace(microsecond=0)
     return Provenance(round_.number, *model, __version__, case.digest, moment, case.created_at)
 

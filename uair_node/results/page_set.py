@@ -1,4 +1,4 @@
-"""Write the page set of a published round, in a job of its own: segmentations do not wait for pictures."""
+"""Write the page set of a published round in a separate job. So segmentations do not wait for pictures."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ OVERVIEW = 0
 
 
 def draw_page_set(context: Context, claim: Claim) -> Commit:
-    """Write the overview, a page for each candidate of a round and for its findings."""
+    """Write the overview of a round, a page for each candidate, and a page for each finding."""
     inputs = read_round_inputs(context, claim)
     candidates = inputs.candidates()
     volume = read_series(inputs.series_paths, context.settings.intake.known)

@@ -1,6 +1,6 @@
 """Write the page set of a round as Secondary Capture images, for viewers that cannot draw segmentations.
 
-`page_images` draws the pictures. This module does not know where the objects go, or the state of their case.
+`page_images` draws the pictures. This module does not use the objects' destinations or the case's state.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from uair_node.results.capture import CapturedPage, CaptureSeries, write_capture
 from uair_node.results.provenance import Provenance
 from uair_node.results.source_headers import source_headers
 
-_NUMBERS_PER_ROUND = 1000  # Instance Numbers, where a series holds the pages of all rounds
-_FIRST_FINDING = 5  # Instance Number before the first finding's: overview, four candidates
+_NUMBERS_PER_ROUND = 1000  # Instance Numbers for each round if a series contains the pages of all rounds
+_FIRST_FINDING = 5  # the last Instance Number before the findings: overview and four candidates
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,11 +40,11 @@ class PageCandidate:
     k
         Number of the candidate, 1..4.
     character
-        Its character in short words.
+        Character of the candidate in a few words.
     labels
         ``(Z, Y, X)`` uint8 on the source grid: 0 background, 1 liver, 1 + n lesion n.
     segmentation_uid
-        SOP Instance UID of its SEG, which the page refers to.
+        SOP Instance UID of the candidate's SEG, to which the page refers.
     """
 
     k: int
@@ -68,15 +68,15 @@ class PagesRequest:
     provenance
         The origin of the pages.
     warnings
-        Possible faults of the series, in sentences.
+        Sentences about possible faults of the series.
     how_to_answer
-        A sentence for the overview that tells how to answer.
+        A sentence for the overview that explains how to answer.
     finding_uids
-        SOP Instance UID of the page of each lesion that has one, by its number.
+        Lesion number -> SOP Instance UID of the lesion's page, for each lesion with a page.
     how_to_drop
-        Lesion number -> sentence for its page that tells how to drop it.
+        Lesion number -> sentence for the lesion's page that explains how to drop the lesion.
     in_series_of_case
-        Whether the series holds the pages of all rounds.
+        Whether the series contains the pages of all rounds.
     """
 
     series_instance_uid: str
@@ -92,7 +92,7 @@ class PagesRequest:
 
 @dataclass(frozen=True)
 class ResultPageRequest:
-    """The text of an accepted candidate's page, beyond its picture and its source.
+    """The content of an accepted candidate's page beyond its picture and its source.
 
     Parameters
     ----------
@@ -101,7 +101,7 @@ class ResultPageRequest:
     provenance
         The origin of the page.
     warnings
-        Possible faults of the series, in sentences.
+        Sentences about possible faults of the series.
     """
 
     sop_instance_uid: str
@@ -125,18 +125,19 @@ def write_pages(
     volume
         The source series with its pixels (`read_series`).
     candidates
-        At least one; the overview lists them in this order.
+        The candidates, at least one. The overview shows them in this order.
     reference
-        ``(Z, Y, X)`` uint8 labels on the source grid of the selection that the round started from, drawn
-        dotted; None in round 1.
+        ``(Z, Y, X)`` uint8 labels on the source grid of the reference from which the round started; None in
+        round 1. The pages show it as a dotted line.
     uncertain
-        ``(Z, Y, X)`` bool on the source grid: the uncertain region, which is tinted; None if it is unknown.
+        ``(Z, Y, X)`` bool on the source grid: the uncertain region, which the pages show tinted; None if it
+        is unknown.
 
     Returns
     -------
     list of Dataset
         Instance Number 1 is the overview, 1 + k the page of candidate k, 5 + n the page of lesion n. In a
-        series of all rounds, 1000 more for each round.
+        series of all rounds, the round's number times 1000 is added.
 
     Raises
     ------
@@ -181,16 +182,16 @@ def finding_words(number: int) -> str:
 def write_result_page(
     volume: Volume, accepted: PageCandidate, findings: Findings, request: ResultPageRequest
 ) -> Dataset:
-    """Make the page of an accepted candidate, with its numbers and views of it as a solid.
+    """Make the page of an accepted candidate, with its measurements and 3D views.
 
     Parameters
     ----------
     volume
         The source series with its pixels (`read_series`).
     accepted
-        The accepted candidate. Its `segmentation_uid` is the final SEG's.
+        The accepted candidate. Its `segmentation_uid` is that of the final SEG.
     findings
-        The numbers of the report.
+        The measurements of the report.
 
     Raises
     ------

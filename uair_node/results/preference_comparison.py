@@ -1,7 +1,7 @@
-"""Compare how wide the lesions of two studies were drawn, and find the candidate that compares fairly.
+"""Compare the readers' preferences in the lesions of two studies, and find the fairest candidate to compare.
 
-An accepted outline may lie inside or outside of the model's own. If the side differs from the study before,
-then this alone changes the sizes.
+An accepted outline may lie inside or outside of the model's own outline. If the side differs between two
+studies, then the measured sizes change even if the lesions do not change.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from uair_node.results.reader_preference import accepted_differences, difference
 
 @dataclass(frozen=True)
 class PreferenceComparison:
-    """The comparison of drawing preferences of two studies. `FollowUp` explains the fields."""
+    """The comparison of the preferences in two studies. `FollowUp` explains the fields."""
 
     beyond_mm: tuple[float | None, float | None] = (None, None)
     equal_preference: EqualPreference | None = None
@@ -37,11 +37,12 @@ def compare_preferences(
     Parameters
     ----------
     case_id, earlier_id
-        The case that is being finished, and the case of the study before; 0 if only an archive has that one.
+        The case that is being finished, and the case of the study before. `earlier_id` is 0 if only an
+        archive has the study before.
     findings
         The measurements of the case that is being finished.
     tracking
-        Lesion number of that case -> Tracking UID.
+        Lesion number of the case that is being finished -> Tracking UID.
     """
     case = session.get(Case, case_id) if case_id else None
     earlier = session.get(Case, earlier_id) if earlier_id else None
@@ -62,9 +63,9 @@ def compare_preferences(
 def _most_alike(
     case: Case, wanted_mm: float, accepted_off_mm: float, accepted: Volumes, tracking: Mapping[int, str]
 ) -> EqualPreference | None:
-    """Return the candidate whose accepted lesions are nearest to a preference.
+    """Return the candidate whose lesions are nearest to a preference, with its lesions' volumes in ml.
 
-    None if the accepted one is nearest.
+    Only candidates with the accepted lesions count. None if the accepted segmentation is nearest.
     """
     numbers = {number for number, _ in accepted.lesions_ml}
     best = min(_offers(case, wanted_mm, numbers), key=lambda offer: offer[0], default=None)
@@ -78,7 +79,10 @@ def _most_alike(
 def _offers(
     case: Case, wanted_mm: float, numbers: set[int]
 ) -> Iterator[tuple[float, int, int, str, Volumes]]:
-    """Yield each candidate that holds these lesions, with its distance from a preference."""
+    """Yield each candidate that has exactly the lesions `numbers`.
+
+    Each item is the distance from the preference in mm, the round's number, k, the character and the volumes.
+    """
     radii = model_radii(case)
     for round_ in case.rounds:
         for candidate in round_.candidates:

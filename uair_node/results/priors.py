@@ -1,7 +1,7 @@
 """Find earlier accepted cases of the same patient in the database and the store.
 
 Two cases are of the same patient if their Patient IDs are equal and their birth dates do not differ. Tables
-hold no Patient IDs, but keyed digests (`Case.patient_key`, see `uair_node.patient_keys`).
+contain keyed digests (`Case.patient_key`, see `uair_node.patient_keys`) instead of Patient IDs.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ class Prior:
     case_id, day
         Number of the case (0 if it is not in our database), and the day of acquisition.
     series_uid, report_uid
-        Its series, and its report (empty if there is none).
+        Series Instance UID of the case, and SOP Instance UID of its report (empty if there is no report).
     findings
-        Its measurements.
+        The measurements of the case.
     segmentation
-        Its final segmentation as an object; None if it does not exist any more.
+        The references to the final segmentation object; None if the object no longer exists.
     series_paths, labels_path
         The files of the series and of the accepted segmentation; empty if only an archive has them.
     """
@@ -57,13 +57,13 @@ class Prior:
     labels_path: Path = Path()
 
     def accepted(self) -> StoredCandidate:
-        """Load the accepted segmentation, on the grid of its series."""
+        """Load the accepted segmentation on the source grid of its series."""
         (stored,) = load_candidates(self.labels_path)
         return stored
 
 
 def keep_accepted(folder: Path, accepted: StoredCandidate) -> Path:
-    """Keep the accepted segmentation in a folder, for comparison with later studies."""
+    """Save the accepted segmentation in a folder, for comparison with later studies. Return its path."""
     save_candidates(folder / ACCEPTED_FILE, [accepted])
     return folder / ACCEPTED_FILE
 
@@ -84,9 +84,9 @@ def same_patient(session: Session, case: Case) -> Sequence[Case]:
 def find_priors(context: Context, case_id: int) -> list[Prior]:
     """Return the accepted cases of earlier studies of a case's patient, in order of time.
 
-    Studies of the same day or later do not count. Neither do studies of another modality, since a change of
-    method is no change of the patient (RECIST 1.1, 3.2). A case without files or without kept measurements is
-    left out.
+    Studies of the same day or later do not count. Studies of another modality do not count either, because a
+    change of method is no change of the patient (RECIST 1.1, 3.2). A case without files or without kept
+    measurements is left out.
     """
     with context.database.reading() as session:
         case = session.get_one(Case, case_id)
@@ -114,7 +114,10 @@ def acquired(header: Dataset) -> date | None:
 
 
 def _prior(context: Context, case: Case, own: Dataset) -> Prior | None:
-    """Return a case as a prior; None if it belongs to another patient, or if files are missing."""
+    """Return a case as a prior. Return None if it is of another patient or modality, or if data is missing.
+
+    `own` is a header of the present case.
+    """
     round_ = case.current_round
     assert round_ is not None, "an accepted case has a round"
     if not round_.final_folder:
@@ -123,7 +126,7 @@ def _prior(context: Context, case: Case, own: Dataset) -> Prior | None:
         paths = _paths(context, case)
         folder = context.store.fetch_folder(round_.final_folder, [FINDINGS_FILE, ACCEPTED_FILE])
     except TransientError as error:
-        if isinstance(error.__cause__, FileNotFoundError):  # deleted, as a site's retention wants it
+        if isinstance(error.__cause__, FileNotFoundError):  # the site's retention deleted the files
             return None
         raise
     header, findings = read_dating(paths), load_findings(folder / FINDINGS_FILE)
@@ -147,7 +150,7 @@ def _prior(context: Context, case: Case, own: Dataset) -> Prior | None:
 
 
 def earlier_segmentation(final: Dataset) -> EarlierSegmentation:
-    """Return which object a final segmentation of ours is, and which segment is which lesion."""
+    """Return the UIDs of a final segmentation of ours, and the segment number of each Tracking UID."""
     return EarlierSegmentation(
         study_uid=str(final.StudyInstanceUID),
         series_uid=str(final.SeriesInstanceUID),
@@ -173,7 +176,7 @@ def _paths(context: Context, case: Case) -> list[Path]:
 
 
 def read_dating(paths: Sequence[Path]) -> Dataset | None:
-    """Read birth date, dates and SOP Class of a series; None if the files do not exist."""
+    """Read birth date, dates and SOP Class from the first file of a series; None if it does not exist."""
     if not paths or not paths[0].exists():
         return None
     return dcmread(
@@ -182,7 +185,7 @@ def read_dating(paths: Sequence[Path]) -> Dataset | None:
 
 
 def same_modality(sop_class: str, other: str) -> bool:
-    """Return whether slices of two SOP classes are of one modality."""
+    """Return whether two SOP Classes of slices belong to the same modality."""
     of_class = {uid: profile.modality for profile in PROFILES.values() for uid in profile.sop_classes}
     return of_class.get(sop_class) == of_class.get(other)
 

@@ -1,6 +1,6 @@
 """Attributes of origin that segmentations, pages, report, rejection note and structure set share.
 
-These objects contain no value of a clock or a random source. This module does not know their content.
+These objects contain no value of a clock or a random source. This module does not use their content.
 """
 
 from __future__ import annotations
@@ -23,15 +23,16 @@ class Provenance:
     Parameters
     ----------
     round
-        1-based.
+        Number of the round, from 1.
     model_name, model_digest, software_version
-        The model and software that made it. The digest is hexadecimal, with at most 64 characters.
+        The model and the software that made the object. The digest is hexadecimal, with at most 64
+        characters.
     case_digest
         Digest of the source series.
     content_datetime
-        Time at which its content was computed, UTC without zone.
+        Time at which the object's content was computed, in UTC without a time zone.
     series_datetime
-        The same for its series, if that holds objects of several times.
+        Time at which the object's series began, if the series contains objects of several times; else None.
     """
 
     round: int
@@ -44,14 +45,17 @@ class Provenance:
 
 
 def shared_arguments(provenance: Provenance, source: Dataset) -> dict[str, Any]:
-    """Return the arguments that all constructors of highdicom take: equipment, dates in `source`'s zone."""
+    """Return the arguments that all constructors of highdicom need: equipment and dates.
+
+    The dates are in the time zone of the header `source`.
+    """
     seconds = in_zone(provenance.content_datetime, source)
     begun = in_zone(provenance.series_datetime or provenance.content_datetime, source)
     return {
         "manufacturer": codes.MANUFACTURER,
         "manufacturer_model_name": codes.long_string(provenance.model_name),
         "software_versions": codes.long_string(provenance.software_version),
-        # The "device" is a set of weights: this tells which.
+        # The "device" is a set of weights. The digest identifies the set.
         "device_serial_number": provenance.model_digest[:16],
         "transfer_syntax_uid": ExplicitVRLittleEndian,
         "content_date": seconds.date(),
@@ -68,7 +72,8 @@ def make_reproducible(made: Dataset, provenance: Provenance, source: Dataset) ->
     Parameters
     ----------
     source
-        Header of the study. Its time zone and its character set are used; highdicom refuses some common sets.
+        Header of the study. Its time zone and its character set are copied, because highdicom refuses some
+        common character sets.
     """
     plain = Dataset(made)
     plain.file_meta = made.file_meta

@@ -1,4 +1,4 @@
-"""Publish a round: write four label volumes as SEG objects, and add their rows in one transaction."""
+"""Publish a round: write its four label volumes as SEG objects, and add their rows in one transaction."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 
 def publish(context: Context, claim: Claim) -> Commit:
-    """Write the SEG objects of a computed round: four in each variant that a destination needs."""
+    """Write the SEG objects of a computed round: four objects in each variant that a destination needs."""
     watch = Stopwatch()
     inputs = read_round_inputs(context, claim)
     volume = read_geometry(inputs.series_paths, context.settings.intake.known)
@@ -32,7 +32,7 @@ def publish(context: Context, claim: Claim) -> Commit:
         for variant in context.segmentation_variants
         for candidate in candidates
     ]
-    # On the canonical grid, as the pages count slices.
+    # The slices are counted on the canonical grid, as on the pages.
     turned = [volume.canonical().from_source(stored.labels) for stored in candidates]
     cut_off = cut_off_ends(turned, volume.profile.organ.name)
     watch.lap("write")

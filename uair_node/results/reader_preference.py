@@ -1,8 +1,8 @@
-"""Remember the readers' preference: how much farther out or in than the model they draw.
+"""Store the readers' preference: how much farther out or in than the model they draw.
 
-It is off unless `engine.preference` is set. An accepted segmentation is compared with the model's own mean in
-round 1. The difference of their radii is kept for the liver and for its lesions. If cases are few or
-contradict each other, then the estimate is reduced towards 0. So chance, or a department with mixed
+The node does this only if `engine.preference` is set. It compares an accepted segmentation with the model's
+own mean in round 1. It stores the difference of their radii for the liver and for its lesions. If cases are
+few or contradict each other, then the estimate is reduced towards 0. So chance, or a department with mixed
 preferences, has no effect.
 """
 
@@ -22,14 +22,14 @@ from uair_node.cases.tables import Case, Observation, Result, ResultKind, Round,
 from uair_node.findings.volumes import Volumes
 
 MOST_MM = 4.0
-"""The largest difference in mm that counts. Larger differences are corrections of errors."""
+"""The limit of a difference in mm. Larger differences are corrections of errors."""
 SPREAD_MM = 2.0
-"""The assumed spread of differences between cases, in mm, before any is known. It counts as two cases."""
+"""The assumed standard deviation of differences between cases in mm. It has the weight of two cases."""
 
 
 @dataclass(frozen=True)
 class Remembered:
-    """An estimated preference: mm of radius beyond the model's mean, and the number of cases."""
+    """An estimated preference: mm of radius beyond the model's mean, and the number of cases behind it."""
 
     mm: float
     cases: int
@@ -38,9 +38,9 @@ class Remembered:
 def estimate(differences_mm: Sequence[float]) -> Remembered:
     """Estimate the difference of the next case from those of earlier cases, in mm of radius.
 
-    The estimate is the mean, each difference limited to 4 mm, times ``max(0, 1 - (standard error / mean)^2)``
-    (James and Stein's positive part). Two cases of a reader who draws 2 mm wider give 1.3 mm, and a mixed
-    department gives 0.
+    Each difference is limited to 4 mm. The estimate is their mean times
+    ``max(0, 1 - (standard error / mean)^2)``, the positive-part estimator of James and Stein. If a reader
+    draws 2 mm wider, then two cases give 1.3 mm. A department with mixed preferences gives 0.
     """
     count = len(differences_mm)
     if count == 0:
@@ -59,7 +59,9 @@ def radius_mm(volume_ml: float) -> float:
 
 
 def differences(volumes: Volumes, base_mm: Mapping[int, float]) -> dict[TargetKind, float]:
-    """Return by how many mm of radius an accepted segmentation exceeds the model's own mean.
+    """Return the differences of radius in mm between an accepted segmentation and the model's own mean.
+
+    A difference is positive if the accepted segmentation is larger.
 
     Parameters
     ----------
@@ -87,11 +89,11 @@ def differences(volumes: Volumes, base_mm: Mapping[int, float]) -> dict[TargetKi
 
 
 def key_of(mode: Preference, case: Case, answered: Selection | None) -> str:
-    """Return the key of the preference memory that a round uses; "" if none is used.
+    """Return the key of the preference data that a round uses; "" if the mode is "off".
 
-    A department is the AE title that sends the series. A reader is the AE title that picks. Before the first
-    pick, the sender of the series stands for the reader: if readers send it themselves, then it is their
-    workstation.
+    The key of a department is the AE title that sends the series. The key of a reader is the AE title that
+    sends the pick. Before the first pick, the key of a reader is the AE title that sends the series. If
+    readers send series themselves, then this is their workstation.
     """
     if mode == "off":
         return ""
@@ -103,7 +105,7 @@ def key_of(mode: Preference, case: Case, answered: Selection | None) -> str:
 def remember(
     session: Session, mode: Preference, case: Case, accepted: Selection, found: Mapping[TargetKind, float]
 ) -> None:
-    """Record the preference in an accepted case, once for each case."""
+    """Record the differences `found` of an accepted case, once for each case."""
     key = key_of(mode, case, accepted)
     known = session.scalar(select(Observation.id).where(Observation.case_id == case.id).limit(1))
     if not key or known is not None:
@@ -113,7 +115,7 @@ def remember(
 
 
 def recalled(session: Session, mode: str, key: str) -> dict[str, Any]:
-    """Return the preference under a key as a record that a round keeps; empty if there is none."""
+    """Return the preference of a key as a record that a round stores; empty if there is none."""
     found = {kind: estimate(_differences(session, mode, key, kind)) for kind in TargetKind}
     cases = max(estimate.cases for estimate in found.values())
     if not key or not cases:
@@ -129,16 +131,16 @@ def recalled(session: Session, mode: str, key: str) -> dict[str, Any]:
 def prior_of(
     session: Session, mode: Preference, case: Case, round_: Round, *, earlier: int | None = None
 ) -> dict[str, Any]:
-    """Return the preference that a round is computed with. It is the same in every run of its task.
+    """Return the preference with which a round is computed. It is the same in every run of the round's task.
 
-    It is decided when the round is first computed, and kept with the round. Later learning or a reset does
+    The first computation decides the preference and stores it on the round's row. Later cases or a reset do
     not change it.
 
     Parameters
     ----------
     earlier
-        The case of the patient's study before, if there is one. Its preference has priority over the memory
-        of other patients' cases.
+        Id of the case of the patient's study before; None if there is none. Its preference has priority over
+        the preference of other patients' cases.
     """
     if round_.prior is None:
         answered = session.get(Selection, round_.selection_id) if round_.selection_id else None
@@ -154,22 +156,26 @@ def accepted_differences(case: Case) -> dict[TargetKind, float]:
 
 
 def volumes_of(segmentation: Result) -> Volumes:
-    """Return the measured volumes of a segmentation of ours."""
+    """Return the measured volumes in ml of a segmentation of ours."""
     numbers = [value - LIVER for value in segmentation.targets if value > LIVER]
     volumes = segmentation.volumes_ml
     return Volumes(volumes["liver"], tuple(zip(numbers, volumes["lesions"], strict=True)))
 
 
 def model_radii(case: Case) -> dict[int, float]:
-    """Return the radii of the model's own mean in round 1; empty for a case from before they were kept."""
+    """Return label value -> radius in mm of the model's own mean in round 1.
+
+    The result is empty for a case of an older version that did not store these radii.
+    """
     return {int(value): mm for value, mm in case.rounds[0].base_mm.items()} if case.rounds else {}
 
 
 def patient_preference(earlier: Case) -> dict[str, Any]:
-    """Return by how much the accepted segmentation of an earlier study exceeded the model's own mean.
+    """Return the preference in the accepted segmentation of an earlier study, as a record; empty if unknown.
 
-    A patient's next study uses the same preference. So a change of size is a change of the lesion, not of the
-    reader's habit. It is not reduced: what the model misses of this patient's lesions, it misses again.
+    A patient's next study uses the same preference. So a change of size comes from the lesion and not from
+    the reader's habit. The preference is not reduced towards 0, because the model makes the same errors again
+    in this patient's lesions.
     """
     found = accepted_differences(earlier)
     if not found:
@@ -184,7 +190,7 @@ def patient_preference(earlier: Case) -> dict[str, Any]:
 
 
 def in_words(prior: Mapping[str, Any]) -> str:
-    """Return the remembered preference that a round used, in words; empty if it used none."""
+    """Return the preference `prior` of a round in words; empty if the round used none."""
     if not prior:
         return ""
     sizes = f"liver {prior['liver_mm']:+.1f} mm, lesions {prior['lesion_mm']:+.1f} mm"
@@ -194,7 +200,7 @@ def in_words(prior: Mapping[str, Any]) -> str:
 
 
 def listed(session: Session) -> list[dict[str, Any]]:
-    """Return everything remembered, by scope and key."""
+    """Return the records of all stored preferences, sorted by scope and key."""
     keys = session.execute(
         select(Observation.scope, Observation.key).distinct().order_by(Observation.scope, Observation.key)
     )
@@ -202,7 +208,7 @@ def listed(session: Session) -> list[dict[str, Any]]:
 
 
 def forget(session: Session, key: str | None) -> int:
-    """Delete the preference data of a key, or of all keys for None. Return the number of cases."""
+    """Delete the preference data of a key, or of all keys if `key` is None. Return the number of cases."""
     chosen = [Observation.key == key] if key is not None else []
     cases = session.scalars(select(Observation.case_id).where(*chosen).distinct()).all()
     session.execute(delete(Observation).where(*chosen))

@@ -1,4 +1,4 @@
-"""Sentences for a reader at a viewer: how to answer, without any command line."""
+"""Sentences for a reader at a viewer, who has no command line: how to answer, and names of answers."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from dicom_config.node import AeTitles
 from uair_node.cases.tables import MARKS, Selection
 
 CHANGE_SINCE = "change since"
-"""The beginning of the name of a change page; the day of the earlier study follows."""
+"""The beginning of the name of a change page. The day of the earlier study follows."""
 _SENTENCE_END = re.compile(r"(?<=[.!?]) +")
 _COMMAND = re.compile(r"`uair\b")
 
 
 def how_to_answer(titles: AeTitles) -> str:
-    """Return the sentence that says to which AE title a reader sends a candidate for each answer."""
+    """Return the sentence with the AE title to which a reader sends a candidate for each answer."""
     return (
         f"To answer, send a candidate to {titles.pick} (four new ones), {titles.accept} (final) "
         f"or {titles.reject} (none fits)."
@@ -33,7 +33,7 @@ def answer_words(selection: Selection) -> str:
 
 
 def how_to_drop(titles: AeTitles, number: int) -> str:
-    """Return the sentence that says how a reader drops a finding by its page."""
+    """Return sentences that explain how a reader drops lesion `number` by its page."""
     return (
         f"No lesion? Send this page, or a Key Object of it, to {titles.pick}: lesion {number} is dropped. "
         f"With a candidate beside it, {titles.accept} ends the case without lesion {number}."
@@ -41,7 +41,7 @@ def how_to_drop(titles: AeTitles, number: int) -> str:
 
 
 def without_commands(text: str, case_id: int) -> str:
-    """Replace sentences that name a command of ours, since a reader has no command line."""
+    """Replace sentences with a command of ours by a sentence that names the administrator and the case."""
     sentences = [sentence for sentence in _SENTENCE_END.split(text.strip()) if sentence]
     kept = [sentence for sentence in sentences if not _COMMAND.search(sentence)]
     if len(kept) < len(sentences):

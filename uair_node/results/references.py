@@ -25,7 +25,7 @@ def refer(reference: Dataset, slice_: SourceSlice) -> Dataset:
 
 
 def refer_to_instances(slices: Sequence[SourceSlice]) -> list[Dataset]:
-    """Return one reference for each instance, with all of its frames."""
+    """Return one reference for each instance. It means all frames of the instance."""
     instances = dict.fromkeys(replace(slice_, frame=None) for slice_ in slices)
     return [refer(Dataset(), instance) for instance in instances]
 
@@ -33,16 +33,16 @@ def refer_to_instances(slices: Sequence[SourceSlice]) -> list[Dataset]:
 def one_image_a_slice(headers: Sequence[Dataset], volume: Volume) -> list[Dataset]:
     """Return headers of slices in the form of single-frame images, also for slices of multi-frame images.
 
-    highdicom accepts a single multi-frame image with exactly the object's frames, but a series may have
-    several, in any order. So each frame gets a UID of its own, which `refer_to_frames` replaces in the
-    object.
+    highdicom accepts a single multi-frame image that has exactly the object's frames. But a series may have
+    several multi-frame images, in any order. So each frame gets its own UID. `refer_to_frames` replaces these
+    UIDs in the object.
     """
     images = []
     for header, slice_ in zip(headers, volume.slices, strict=True):
         image = Dataset()
         image.update(header)
         if slice_.frame is not None:
-            # New elements: those that are there are the header's own.
+            # New elements, because the existing elements are shared with the header.
             image.add_new("SOPClassUID", "UI", CTImageStorage)
             image.add_new("SOPInstanceUID", "UI", _stand_in(slice_))
         images.append(image)
@@ -56,7 +56,7 @@ def refer_to_frames(seg: Dataset, volume: Volume) -> None:
         return
     for frame in seg.PerFrameFunctionalGroupsSequence:
         for image in frame.DerivationImageSequence[0].SourceImageSequence:
-            if image.ReferencedSOPInstanceUID in frames:  # not again: segments share these items
+            if image.ReferencedSOPInstanceUID in frames:  # segments share items, which change only once
                 refer(image, frames[image.ReferencedSOPInstanceUID])
     seg.SourceImageSequence = refer_to_instances(volume.slices)
     (series,) = seg.ReferencedSeriesSequence

@@ -1,13 +1,14 @@
 """Write the rejection note that withdraws results (IHE Imaging Object Change Management).
 
-An archive that gets this Key Object Selection hides the named instances. The caller decides which results are
-withdrawn.
+If an archive gets this Key Object Selection, then it hides the named instances. The caller decides which
+results are withdrawn.
 
 The document title is (113001, DCM, "Rejected for Quality Reasons"). IHE RAD TF-2, 4.66 (Rejection Note
-Stored) defines four titles, and the other three would be wrong. A candidate that the reader did not choose is
-no hazard (113037, Patient Safety). It is not filed under a wrong order (113038, Incorrect Modality Worklist
-Entry). It must stay auditable, while instances whose Data Retention Policy Expired (113039) may be erased.
-dcm4chee-arc marks instances of this last title for deletion and hides the others.
+Stored) defines four titles, and the other three titles would be wrong. A candidate that the reader did not
+choose is no hazard (113037, Patient Safety). It is not filed under a wrong order (113038, Incorrect Modality
+Worklist Entry). It must stay auditable, but an archive may erase instances with the title (113039, Data
+Retention Policy Expired). dcm4chee-arc marks instances of this last title for deletion, and hides instances
+of the other titles.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from uair_node.results.uids import result_uid
 
 @dataclass(frozen=True)
 class Withdrawn:
-    """An instance of the case's study that is to be hidden."""
+    """An instance of the case's study that the archive must hide."""
 
     sop_class_uid: str
     sop_instance_uid: str
@@ -48,9 +49,10 @@ class RejectionRequest:
     reason
         The reason in words: "another candidate was accepted".
     provenance
-        The origin of the note. Its round is the one in which the instances were withdrawn.
+        The origin of the note. Its round is the round in which the instances were withdrawn.
     number_of_case
-        Its Instance Number in a series with the notes of all rounds; None if it is alone in its series.
+        Instance Number of the note in a series with the notes of all rounds; None if the note is alone in its
+        series.
     """
 
     sop_instance_uid: str
@@ -66,9 +68,10 @@ def write_rejection(volume: Volume, withdrawn: Sequence[Withdrawn], request: Rej
     Parameters
     ----------
     volume
-        The source series (`read_geometry` is enough); its headers give patient and study.
+        The source series (`read_geometry` is enough). Patient and study come from its headers.
     withdrawn
-        The instances, at least one. Content and evidence name each, as the IHE transaction requires.
+        The instances, at least one. The note's content and evidence name each instance, as the IHE
+        transaction requires.
 
     Raises
     ------
@@ -111,7 +114,7 @@ def write_rejection(volume: Volume, withdrawn: Sequence[Withdrawn], request: Rej
     note.copy_patient_and_study_information(source)
     for item in note.ContentSequence:
         if "ReferencedSOPSequence" in item:
-            del item.ConceptNameCodeSequence  # the library names them; rows 8 to 10 of TID 2010 have no name
+            del item.ConceptNameCodeSequence  # the library sets it, but rows 8 to 10 of TID 2010 have no name
     return make_reproducible(note, provenance, source)
 
 

@@ -29,7 +29,10 @@ _RANGES = (
 def measurements_of(
     quantities: Sequence[Quantity], values: Values, slice_: SourceSlice | None = None
 ) -> list[Measurement]:
-    """Return measurement items. `slice_` is the slice on which axes were measured."""
+    """Return a measurement item for each quantity that has a value.
+
+    `slice_` is the slice on which axes were measured.
+    """
     return [
         _measurement(quantity, values[quantity.key], slice_)
         for quantity in quantities
@@ -38,7 +41,7 @@ def measurements_of(
 
 
 def _measurement(quantity: Quantity, found: Value, slice_: SourceSlice | None) -> Measurement:
-    # TID 1411 has no room for an axis itself, only for the slice that it lies on.
+    # TID 1411 has no item for an axis itself, only for the slice on which the axis lies.
     images = None
     if quantity.on_slice and slice_ is not None:
         frames = None if slice_.frame is None else [slice_.frame]
@@ -56,9 +59,9 @@ def _measurement(quantity: Quantity, found: Value, slice_: SourceSlice | None) -
 
 
 def _as_ranges(measurement: Measurement, unit: Code) -> None:
-    """Set the unit of ranges of uncertainty to that of their number, and their relationship as in TID 1419.
+    """Give ranges of uncertainty the unit of their number, and the relationship that TID 1419 requires.
 
-    highdicom writes them without a unit and as properties of the number.
+    highdicom writes these ranges without a unit and as properties of the number.
     """
     for item in measurement[0].get("ContentSequence", ()):
         if item.ConceptNameCodeSequence[0].CodeValue in _RANGES:
@@ -67,7 +70,10 @@ def _as_ranges(measurement: Measurement, unit: Code) -> None:
 
 
 def _uncertainty(quantity: Quantity, found: Value) -> MeasurementProperties | None:
-    """Return an interval as the ranges above and below its number (PS3.16 TID 310); None without one."""
+    """Return the interval of a value as ranges above and below the number (PS3.16 TID 310).
+
+    Return None if the value has no interval.
+    """
     if found.low is None or found.high is None:
         return None
     return MeasurementProperties(
@@ -77,7 +83,10 @@ def _uncertainty(quantity: Quantity, found: Value) -> MeasurementProperties | No
 
 
 def earlier_measurements(link: Link) -> list[Measurement]:
-    """Return a lesion's earlier volume and long axis, and the change; empty if they are unknown."""
+    """Return items for a lesion's earlier volume (ml), earlier long axis (mm) and volume change (percent).
+
+    The list is empty if a value is unknown.
+    """
     if link.earlier_ml is None or link.earlier_mm is None or link.volume_change is None:
         return []
     return [
@@ -93,7 +102,7 @@ def change_of(link: Link) -> QualitativeEvaluation:
 
 
 def sums_of_diameters(follow_up: FollowUp) -> list[Measurement]:
-    """Return the days since the earlier study and the sums of diameters: now, baseline, nadir."""
+    """Return items for the days since the earlier study and for sums of diameters: now, baseline, nadir."""
     sums = [point.sum_mm for point in follow_up.points]
     named = (
         (change_codes.SUM_NOW, sums[-1]),
@@ -107,7 +116,7 @@ def sums_of_diameters(follow_up: FollowUp) -> list[Measurement]:
 
 
 def responses_of(follow_up: FollowUp) -> list[QualitativeEvaluation]:
-    """Return the response categories, by diameters (RECIST 1.1) and by volumes."""
+    """Return the method (RECIST 1.1) and the response categories by diameters and by volumes."""
     said = (
         (change_codes.METHOD, change_codes.RECIST),
         (change_codes.RESPONSE, change_codes.RESPONSES[follow_up.response]),

@@ -1,4 +1,7 @@
-"""The only place that writes a result: its file, its copy for other machines, and the values of its row."""
+"""Write a result: its file, its copy for other machines, and the values of its row.
+
+Only this module writes results.
+"""
 
 from __future__ import annotations
 
@@ -31,16 +34,16 @@ def keep_result(
     Parameters
     ----------
     path
-        Absolute, in `RoundInputs.own_folder`.
+        Absolute path of the file, in `RoundInputs.own_folder`.
     k, character, volumes_ml, destinations, targets
-        As in `NewResult`.
+        The values of `NewResult`.
 
     Raises
     ------
     ResourceError
         The errors of `write_durably`.
     TransientError
-        ``store-unavailable``.
+        ``store-unavailable``: the object store cannot be reached.
     """
     save_durably(document, path)
     return NewResult(

@@ -33,7 +33,7 @@ CANDIDATES_FILE = "candidates.npz"
 UNCERTAIN_FILE = "uncertain.npz"
 STATE_FILE = "state.npz"
 ROUND_FILES = (CANDIDATES_FILE, UNCERTAIN_FILE, STATE_FILE)
-"""Files of a computed round in its artifact folder. Only the engine reads the last one."""
+"""Files of a computed round in its artifact folder. Only the engine reads `STATE_FILE`."""
 START_FILE = "start.npz"
 """The file with the reference of another system from which round 1 started."""
 ACCEPTED_FILE = "accepted.npz"
@@ -43,7 +43,7 @@ FINDINGS_FILE = "measurements.json"
 
 @dataclass(frozen=True)
 class RoundInputs:
-    """A computed round: its series on disk, its artifacts, its number in the case.
+    """The inputs of a computed round's objects: series files, artifacts, identity and answer.
 
     Attributes
     ----------
@@ -55,23 +55,26 @@ class RoundInputs:
     acquisition
         Name of the case's acquisition; empty if the case has the whole series.
     warnings
-        Possible faults of the series, in sentences.
+        Sentences about possible faults of the series.
     derived_from
-        SOP Instance UID of the evidence that started the round; empty for the first.
+        SOP Instance UID of the evidence that started the round; empty for the first round.
     answer
-        The reader's choice in this round; None while it is open.
+        The reader's choice in this round; None while the round is open.
     dropped
         Label values of the lesions that the reader dropped.
     prior
-        The remembered preference that the round was computed with; empty without one.
+        The preference with which the round was computed; empty without a preference.
     base_mm
-        Label value -> radius of the model's own mean in round 1.
+        Label value -> radius in mm of the model's own mean in round 1.
+    folder
+        Artifact folder of this round. It is only read.
     edit
-        The label volume of the reader's edit; empty if the answer is no edit.
+        Path of the label volume of the reader's edit; None if the answer is no edit.
     answered_folder
-        Artifact folder of the round whose candidates the answer names: this round, or an older one.
+        Artifact folder of the round whose candidates the answer names: this round or an older round. It is
+        only read.
     own_folder
-        The folder of this claim. No other claim writes there. `folder` and `answered_folder` are only read.
+        The folder of this claim. Only this claim writes there.
     """
 
     case_digest: str
@@ -110,11 +113,11 @@ class RoundInputs:
 
     @property
     def case_provenance(self) -> Provenance:
-        """The origin of an object in a series with objects of all rounds."""
+        """The origin of an object whose series contains objects of all rounds."""
         return replace(self.provenance, series_datetime=self.case_begun)
 
     def case_series_uid(self, kind: ResultKind) -> str:
-        """Return the UID of the case's series that holds the objects of one kind from all rounds."""
+        """Return the UID of the case's series that contains the objects of one kind from all rounds."""
         return result_uid(self.uid_root, kind.value, "series of the case")
 
     def candidates(self) -> list[StoredCandidate]:
@@ -127,6 +130,8 @@ class RoundInputs:
 
     def accepted(self) -> StoredCandidate:
         """Load the accepted segmentation: a candidate, targets of several candidates, or the reader's edit.
+
+        It does not contain the lesions that the reader dropped.
 
         Raises
         ------
@@ -141,11 +146,11 @@ class RoundInputs:
     def uids(
         self, kind: ResultKind, k: int, variant: str = "", *, names: Sequence[str] = ()
     ) -> tuple[str, str]:
-        """Return SOP Instance and Series Instance UID of an object. They are the same in every run.
+        """Return SOP Instance UID and Series Instance UID of an object. They are the same in every run.
 
-        They depend on the input and the result of the round, and on the instances that the object `names`. If
-        the object follows from the reader's answer, then they depend on the answer, too. So other content has
-        other UIDs.
+        The UIDs depend on the input and the result of the round, and on `names`: the UIDs of the instances
+        that the object names. If the object follows from the reader's answer, then its UIDs also depend on
+        this answer. So objects with different content have different UIDs.
         """
         identity = (self.uid_root, self.model_digest, self.number, k, kind.value)
         more = [variant] if variant else []
@@ -160,7 +165,7 @@ class RoundInputs:
 
 
 def read_round_inputs(context: Context, claim: Claim) -> RoundInputs:
-    """Read the inputs of a claimed publication."""
+    """Read the inputs of the round of a claimed work item."""
     with context.database.reading() as session:
         case = session.get_one(Case, claim.case_id)
         round_ = next(r for r in case.rounds if r.number == claim.round_number)
@@ -201,5 +206,5 @@ def _dropped(selection: Selection | None) -> tuple[int, ...]:
 
 
 def _folder(context: Context, round_: Round, own_folder: Path, *names: str) -> Path:
-    """Return the folder with a round's files; the claim's own folder if retention has deleted them."""
+    """Return the folder with a round's files; the claim's own folder if the round has no artifacts."""
     return context.store.fetch_folder(round_.artifacts, names) if round_.artifacts else own_folder

@@ -1,17 +1,17 @@
 """Write the DICOM Segmentation of a candidate (PS3.3 A.51).
 
-Only this module writes SEG. It does not know how labels are made, where the object goes, or the state of its
-case.
+Only this module writes SEG objects. It does not depend on the origin of the labels, the destination of the
+object, or the state of its case.
 
 Choices for the viewers that departments have:
 
-- BINARY, explicit VR little endian: every viewer that draws SEG can draw it.
-- Frames without any voxel of their segment are left out (some viewers need those in gaps, see
-  `dicom_config.profiles`). Keeping them costs 32 KiB for each slice and segment at 512 x 512. Four candidates
-  of 500 slices with 12 lesions have 850 MB, nearly all zeros. Current viewers place the remaining frames by
-  position and derivation.
-- Every source slice is nevertheless listed in the Referenced Series Sequence: viewers find there which
-  images to load under the segmentation.
+- BINARY, explicit VR little endian. Every viewer that draws SEG can draw it.
+- Frames without a voxel of their segment are left out. Some viewers need such frames in gaps, see
+  `dicom_config.profiles`. These frames cost 32 KiB for each slice and segment at 512 x 512. Four candidates
+  of 500 slices with 12 lesions would have 850 MB, nearly all zeros. Current viewers place the remaining
+  frames by position and derivation.
+- The Referenced Series Sequence lists every source slice. Viewers find there the images to load under the
+  segmentation.
 """
 
 from __future__ import annotations
@@ -56,24 +56,24 @@ class Tracking:
 class SegRequest:
     """The content of a SEG beyond its voxels and its source.
 
-    No clock or random source is used: the same request gives the same bytes.
+    The same request gives the same bytes, because no clock or random source is used.
 
     Parameters
     ----------
     sop_instance_uid, series_instance_uid
         Deterministic UIDs (`uids.result_uid`).
     k
-        Candidate (1..4).
+        Number of the candidate, 1 to 4.
     character
-        The candidate's character in short words ("most inclusive").
+        The candidate's character in a few words ("most inclusive").
     provenance
-        The round, the model and the series that the object comes from.
+        The round, the model and the series from which the object comes.
     tracking
         Tracking of each lesion number that occurs in the labels.
     derived_from
-        SOP Instance UID of the selection that this round started from; empty in round 1.
+        SOP Instance UID of the selection from which this round started; empty in round 1.
     preference
-        The remembered preference that the round was computed with, in words; empty without one.
+        The preference with which the round was computed, in words; empty without a preference.
     acquisition
         Name of the case's acquisition; empty if the case has the whole series.
     final
@@ -107,7 +107,7 @@ class SegRequest:
 
     @property
     def description(self) -> str:
-        """Series Description of the object; its first 16 characters name the candidate."""
+        """Series Description of the object. Its first 16 characters name the candidate."""
         words = ", ".join(filter(None, [self.character, self.acquisition]))
         return codes.series_description(self.provenance.round, self.k, words, final=self.final)
 
@@ -123,17 +123,18 @@ def write_seg(
     Parameters
     ----------
     volume
-        The source series; the headers of its files are read, not its pixels.
+        The source series. The function reads the headers of its files, but not its pixels.
     labels
         ``(Z, Y, X)`` uint8 on the source grid: 0 background, 1 liver, 1 + n lesion n. A label without a voxel
-        gets no segment; segment numbers have no gaps.
+        gets no segment, and segment numbers have no gaps.
     sources
-        The headers from `source_headers(volume)`. A caller that writes several objects reads them once.
+        The headers from `source_headers(volume)`. If a caller writes several objects, it reads them once.
 
     Returns
     -------
     Dataset
-        Liver first, then lesions by number; within a segment frames run in the order of axis 0.
+        The liver is the first segment, then lesions follow by number. The frames of a segment have the order
+        of axis 0.
 
     Raises
     ------
@@ -178,7 +179,7 @@ def write_seg(
         **shared_arguments(request.provenance, sources[0]),
     )
     for keyword in ("SpecificCharacterSet", KEYWORD):
-        # Not through the library, which refuses character sets that are common (``\ISO 2022 IR 87``).
+        # Set here, because the library refuses common character sets (``\ISO 2022 IR 87``).
         if keyword in sources[0]:
             seg[keyword] = sources[0][keyword]
     refer_to_frames(seg, volume)
@@ -198,7 +199,7 @@ def _describe_segments(present: list[int], request: SegRequest, organ: Organ) ->
         source=codes.MANUFACTURER,
         parameters=_provenance(request),
     )
-    # From round 2 on a reader's choice went into it (PS3.3 C.8.20.2, Segment Algorithm Type).
+    # From round 2 on, the segments depend on a reader's choice (PS3.3 C.8.20.2, Segment Algorithm Type).
     automatic = request.provenance.round == 1 and not request.final
     shared: dict[str, Any] = {
         "algorithm_type": "AUTOMATIC" if automatic else "SEMIAUTOMATIC",
@@ -240,7 +241,7 @@ def _describe_lesion(
 
 
 def _provenance(request: SegRequest) -> dict[str, str]:
-    """Return the origin of an object in the form of the one attribute that takes free parameters."""
+    """Return the origin of an object as name -> value, for the only attribute with free parameters."""
     provenance = {
         "round": str(request.provenance.round),
         "candidate": str(request.k),
@@ -268,9 +269,9 @@ def _take_out_clock_and_chance(seg: Dataset, request: SegRequest, made: datetime
 
 
 def _add_gap_frames(seg: Dataset, sources: Sequence[Dataset], volume: Volume) -> None:
-    """Add the missing frames between the first and the last one of each segment, after the other frames.
+    """Add the missing frames between the first and the last frame of each segment, after the existing frames.
 
-    Pixel Data is not changed: missing bits at its end count as zeros.
+    Pixel Data is not changed. Missing bits at its end count as zeros.
     """
     frames = list(seg.PerFrameFunctionalGroupsSequence)
     slices: dict[int, dict[int, Dataset]] = {}
@@ -310,7 +311,7 @@ def _put_frames_in_source_order(seg: Dataset, volume: Volume) -> None:
     order = sorted(range(len(frames)), key=keys.__getitem__)
     seg.PerFrameFunctionalGroupsSequence = [frames[n] for n in order]
 
-    # One bit a pixel, the first in the lowest bit, frames not aligned to bytes (PS3.5 8.1.1, annex D).
+    # One bit per pixel, the first in the lowest bit, frames not aligned to bytes (PS3.5 8.1.1, annex D).
     packed = np.frombuffer(seg.PixelData, np.uint8)
     pixels_per_frame = seg.Rows * seg.Columns
     if pixels_per_frame % 8 == 0:
@@ -325,7 +326,7 @@ def _put_frames_in_source_order(seg: Dataset, volume: Volume) -> None:
 
 
 def _without_library(seg: Segmentation) -> Dataset:
-    """Return the object as a plain data set, since highdicom's look-up tables hold the old frame order."""
+    """Return the object as a plain data set. The look-up tables of highdicom have the old frame order."""
     plain = Dataset(seg)
     plain.file_meta = seg.file_meta
     return plain

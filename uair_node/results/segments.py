@@ -29,10 +29,14 @@ def write_segmentation(
     headers: Sequence[Dataset] | None = None,
     tracking: Mapping[int, Tracking] | None = None,
 ) -> NewResult:
-    """Write a candidate, or the final segmentation, durably into the claim's folder, in one variant.
+    """Write a candidate or the final segmentation durably into the claim's folder, in one variant.
 
-    `headers` come from `source_headers`, see `write_seg`. `tracking` has the identity of each lesion number;
-    by default the case's own.
+    Parameters
+    ----------
+    headers
+        The headers of `source_headers`, see `write_seg`.
+    tracking
+        Tracking of each lesion number; None means the tracking of the case.
     """
     present = label_values(candidate.labels)
     instance_uid, series_uid = inputs.uids(kind, candidate.k, variant.suffix)

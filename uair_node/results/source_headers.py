@@ -29,9 +29,9 @@ _STUDY_TYPE_2 = (
     "StudyID",
     "AccessionNumber",
 )
-# All else that results take over. Real headers hold many more attributes of patient and study. An archive
-# does not file by them, and many are invalid: ages of two characters, empty reference sequences, weights in
-# words.
+# All attributes that results copy. Real headers contain many more attributes of patient and study. An archive
+# does not file objects by these, and many of them are invalid: ages of two characters, empty reference
+# sequences, weights in words.
 _TAKEN_OVER = (
     *_STUDY_TYPE_2,
     "SpecificCharacterSet",
@@ -62,8 +62,8 @@ def _sex(value: Any) -> None:
         raise ValueError("not a Patient's Sex (PS3.3 C.7.1.1)")
 
 
-# Invalid values of these become empty. Identifiers are taken over as they are, whatever their form: another
-# Patient ID would file the result under another patient.
+# Invalid values of these attributes become empty. Identifiers are copied unchanged, in any form, because
+# another Patient ID would file the result under another patient.
 _CHECKS: dict[str, Callable[[Any], Any]] = {
     "PatientBirthDate": DA,
     "StudyDate": DA,
@@ -78,12 +78,14 @@ def source_headers(volume: Volume) -> list[Dataset]:
     Returns
     -------
     list of Dataset
-        One for each slice, in axis-0 order. The first has the attributes of patient, study and series that
-        results take over. The others have only identity and position; frames of the same image share its UID.
-        Attributes of patient and study that are missing or invalid are empty. A missing Frame of Reference
-        UID, orientation, spacing or position is filled with the value that the volume assumed. A
-        missing time zone is this machine's. All slices share orientation and spacing to the last digit: the
-        gate has found them equal within its tolerance.
+        A header for each slice, in axis-0 order. The first header has the attributes of patient, study and
+        series that results copy. All further headers have only identity and position. Frames of the same
+        image share its UID.
+
+        Attributes of patient and study that are missing or invalid are empty. If the Frame of Reference UID,
+        orientation, spacing or position is missing, then the header has the value that the volume assumed. If
+        the time zone is missing, then the header has this machine's zone. All headers have the same
+        orientation and spacing, because the gate has found those of the slices equal within its tolerance.
     """
     frames = {
         (path, frame.number): frame.header
@@ -102,7 +104,7 @@ def source_headers(volume: Volume) -> list[Dataset]:
     for k, (slice_, source, header) in enumerate(zip(volume.slices, sources, headers, strict=True)):
         header.SOPInstanceUID = slice_.sop_instance_uid
         header.SOPClassUID = slice_.sop_class_uid
-        # Its own position before the computed one: viewers match frames to slices by it.
+        # The slice's own position has priority, because viewers match frames to slices by this position.
         computed = volume.affine[:3, 3] + k * volume.affine[:3, 0]
         header.ImagePositionPatient = _decimal(source.get("ImagePositionPatient") or computed)
     return headers
@@ -134,10 +136,10 @@ def _describe_plane(header: Dataset, source: Dataset, volume: Volume) -> None:
     header.ImageOrientationPatient = _decimal(source.get("ImageOrientationPatient") or assumed)
     header.PixelSpacing = _decimal(source.get("PixelSpacing") or (row_mm, column_mm))
     (header.SliceThickness,) = _decimal([source.get("SliceThickness") or slice_mm])
-    # Measured, since the stated one is often wrong.
+    # The measured value, because the value in the header is often wrong.
     (header.SpacingBetweenSlices,) = _decimal([slice_mm])
 
 
 def _decimal(values: Sequence[Any] | np.ndarray[Any, Any]) -> list[str]:
-    """Return numbers as DS of at most 16 characters (PS3.5 6.2). Some sources exceed that length."""
+    """Return numbers as DS texts of at most 16 characters (PS3.5 6.2). Some sources exceed that length."""
     return [format_number_as_ds(float(value)) for value in values]

@@ -1,14 +1,14 @@
 """Write the RT Structure Set of an accepted segmentation, for planning systems (PS3.3 A.19).
 
-This module does not know how labels are made, where the object goes, or the state of its case. No library
-writes contours in this form. rt-utils traces along the centres of the outer pixels, which removes half a
-pixel at each side. It writes holes as separate parts.
+This module does not depend on the origin of the labels, the destination of the object, or the state of its
+case. No library writes contours in this form. rt-utils traces along the centres of the outer pixels, which
+removes half a pixel at each side. It also writes holes as separate parts.
 
 Choices:
 
-- Implicit VR little endian: the points of a large contour exceed the 64 KiB of an explicit DS (PS3.5 7.1.2).
-- The organ's region includes its lesions, as planners draw organs. A lesion's interpreted type is empty,
-  since GTV would claim more than was measured.
+- Implicit VR little endian. The points of a large contour exceed the 64 KiB of an explicit DS (PS3.5 7.1.2).
+- The organ's region includes its lesions, as in regions that planners draw. A lesion's interpreted type is
+  empty, because GTV would state more than the node has measured.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class StructuresRequest:
     Parameters
     ----------
     sop_instance_uid, series_instance_uid
-        Deterministic UIDs.
+        Deterministic UIDs (`uids.result_uid`).
     k, character
         The accepted candidate and its character.
     provenance
@@ -78,7 +78,7 @@ class StructuresRequest:
 
 @dataclass(frozen=True)
 class _Roi:
-    """A region of interest to be written."""
+    """A region of interest of the structure set. `mask` is ``(Z, Y, X)`` on the source grid."""
 
     number: int
     name: str
@@ -94,7 +94,7 @@ def write_structure_set(volume: Volume, labels: NDArray[np.uint8], request: Stru
     Parameters
     ----------
     volume
-        The source series; the headers of its files are read, not its pixels.
+        The source series. The function reads the headers of its files, but not its pixels.
     labels
         ``(Z, Y, X)`` uint8 on the source grid: 0 background, 1 liver, 1 + n lesion n.
     """
@@ -197,11 +197,11 @@ def _observed(roi: _Roi) -> Dataset:
 
 
 class _Grid:
-    """Rows and columns of each slice in LPS mm."""
+    """The positions of rows and columns of each slice in LPS mm."""
 
     def __init__(self, volume: Volume, headers: Sequence[Dataset]) -> None:
         self._slices = volume.slices
-        # Each slice's own position: distances between slices may vary a little.
+        # Each slice has its own position, because the distances between slices may vary a little.
         self._origins: FloatArray = np.array([header.ImagePositionPatient for header in headers], np.float64)
         self._steps = volume.affine[:3, 1:3].T
 

@@ -1,7 +1,7 @@
-"""Write rejection notes that hide results in an archive: of other candidates, or of a whole case.
+"""Write rejection notes that hide results in an archive: other candidates, closed rounds, or a whole case.
 
-A note goes only to destinations that want it (`withdraw`): an archive that does not support IHE IOCM would
-show it as a document. It names exactly the objects that the destination got.
+A note is sent only to destinations whose configuration has `withdraw`. An archive without IHE IOCM would show
+the note as a document. A note names exactly the objects that its destination got.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _WITHDRAWN = (*lifecycle.OFFERED_KINDS, ResultKind.NOTICE)
 
 @dataclass(frozen=True)
 class _Group:
-    """The results to withdraw at destinations that got the same objects, which `variant` names."""
+    """The results to withdraw at destinations that got the same objects. `variant` names the group."""
 
     variant: str
     destinations: tuple[str, ...]
@@ -52,7 +52,8 @@ def withdraw(context: Context, claim: Claim) -> Commit:
     """Write the notes that withdraw all results of a superseded case, or of a case with rejected images.
 
     If retention has deleted the case's files, then patient and study come from another case of the same
-    series, patient and study. Without such a case no note is written, and the case shows this.
+    series, patient and study. If there is no such case, then no note is written, and the case's row gets the
+    code ``not-withdrawn``.
     """
     with context.database.reading() as session:
         rejected = session.get_one(Case, claim.case_id).code == CaseCode.SOURCE_REJECTED
@@ -76,7 +77,7 @@ def withdraw(context: Context, claim: Claim) -> Commit:
 def withdraw_closed_rounds(context: Context, claim: Claim) -> Commit:
     """Write the notes that withdraw earlier rounds at destinations that have the claimed round.
 
-    Pages stay if they share a series with those of the claimed round.
+    Pages stay if they are in the same series as the pages of the claimed round.
     """
     assert claim.case_id is not None, "the work belongs to a case"
     assert claim.round_number is not None, "the work belongs to a round"
@@ -117,7 +118,7 @@ def _leave(session: Session, item: WorkItem) -> None:
 
 
 def _paths_of_sibling(context: Context, claim: Claim) -> tuple[Path, ...]:
-    """Return the files of the newest case of the same patient and study; empty if there is none."""
+    """Return the files of the newest case of the same series, study and patient; empty if there is none."""
     with context.database.reading() as session:
         case = session.get_one(Case, claim.case_id)
         same = (Case.series_instance_uid, Case.study_instance_uid, Case.patient_key)
@@ -168,7 +169,7 @@ def _write_notes(
 
 
 def _kinds(context: Context, claim: Claim, reason: str) -> tuple[ResultKind, ...]:
-    """Return the kinds of results to withdraw. The notice about rejected images stays."""
+    """Return the kinds of results to withdraw. If images were rejected, then the notice about this stays."""
     if reason != _SOURCE_REJECTED:
         return _WITHDRAWN
     with context.database.reading() as session:
@@ -185,12 +186,14 @@ def _groups(
     destinations: Sequence[str],
     before: int | None = None,
 ) -> list[_Group]:
-    """Return the results that no note withdrew, by destination. A note must not name other objects.
+    """Return the results that each destination got and that no earlier note withdrew.
+
+    Destinations with the same results are in one group, because a note must not name other objects.
 
     Parameters
     ----------
     before
-        Only rounds before this number; None for all rounds.
+        Withdraw only rounds before this number; None for all rounds.
     """
     groups: dict[tuple[Withdrawn, ...], list[str]] = {}
     for name in destinations:

@@ -1,8 +1,9 @@
-"""The time zone of a result: Timezone Offset From UTC (0008,0201), and our times in it.
+"""The time zone of a result: Timezone Offset From UTC (0008,0201), and our times in this zone.
 
-The offset holds for all dates and times of an instance (PS3.3 C.12.1), so for those of the study, too, which
-come from the series. The series' own offset is used. If the series states none, then the offset of this
-machine's zone (``TZ``, or ``/etc/localtime``) at the time of the study is used.
+The offset is valid for all dates and times of an instance (PS3.3 C.12.1). So it is also valid for the study's
+dates and times, which are copied from the series. The series' own offset is used. If the series has no
+offset, then the offset of this machine's zone (``TZ``, or ``/etc/localtime``) at the time of the study is
+used.
 """
 
 from __future__ import annotations
@@ -17,20 +18,23 @@ KEYWORD = "TimezoneOffsetFromUTC"
 _OFFSET = re.compile(r"([+-])(\d{2})([0-5]\d)")
 _LEAST, _MOST = timedelta(hours=-12), timedelta(hours=14)
 _WITHOUT_DATE = datetime(2000, 1, 1)
-"""The date that gives the offset for a study without a date.
+"""The date that determines the offset if a study has no date.
 
-It is fixed, so that a repetition makes the same bytes.
+It is fixed, so that a repeated job makes the same bytes.
 """
 
 
 def utc_offset(source: Dataset) -> str:
-    """Return the offset of a series' times in DICOM's form: ``+0100``."""
+    """Return the UTC offset of a series' times in DICOM's form: ``+0100``. `source` is a header."""
     stated = _read(str(source.get(KEYWORD) or "").strip())
     return _written(stated if stated is not None else _local(_study_moment(source)))
 
 
 def in_zone(moment: datetime, header: Dataset) -> datetime:
-    """Return a time (UTC without zone) as the clock shows it in a header's zone, to the second."""
+    """Return a time in the time zone of a header, without a time zone and without fractions of a second.
+
+    `moment` is in UTC without a time zone.
+    """
     offset = _read(str(header.get(KEYWORD) or "")) or timedelta()
     return moment.replace(tzinfo=UTC, microsecond=0).astimezone(timezone(offset)).replace(tzinfo=None)
 
@@ -62,5 +66,5 @@ def _study_moment(source: Dataset) -> datetime:
 def _local(moment: datetime) -> timedelta:
     try:
         return moment.astimezone().utcoffset() or timedelta()
-    except (OverflowError, OSError, ValueError):  # a year that the system's clock does not know
+    except (OverflowError, OSError, ValueError):  # the system's clock does not support the year
         return _WITHOUT_DATE.astimezone().utcoffset() or timedelta()
