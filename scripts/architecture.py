@@ -1,4 +1,4 @@
-"""Writes docs/architecture.md, drawn from the code: imports, states, queues. `make architecture` runs it."""
+"""Write docs/architecture.md from the code: imports, states, queues. `make architecture` runs this script."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from uair_node.work.topology import RULES, QueueName
 _TARGET = Path(__file__).parents[1] / "docs" / "architecture.md"
 _PACKAGES = ("dicom_config", "uair_node", "workers")
 _ENTRY_POINTS = frozenset({"uair_node.cli", "workers.cli"})
-"""They import everything; drawn, they would hide the rest."""
+"""The diagram omits these modules. They import all packages, so their arrows would hide the other arrows."""
 
 
 def page() -> str:
-    """Return the page."""
+    """Return the page as Markdown."""
     return "\n".join(
         [
             "# Architecture",

@@ -1,6 +1,6 @@
-"""Writes the picture of a segmentation's page in docs/images: a phantom, the engine, two rounds, acceptance.
+"""Write the picture of a segmentation's page to docs/images: a phantom, the engine, two rounds, acceptance.
 
-`make picture` runs it; it needs Chromium and takes some minutes.
+`make picture` runs this script. It needs Chromium and takes some minutes.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""`make mutants`: small faults put into the product, of which every one must make a test fail.
+"""Put small faults (mutants) into the product and check that each fault makes a test fail: `make mutants`.
 
-Each mutant changes one line of a copy of the repository; then the tests that should notice run in that copy.
-The same tests pass on the unchanged copy first, so that a failure is the mutant's. They need PostgreSQL and
-strace: without them some mutants live.
+Each mutant changes one place in a copy of the repository. Then the tests that should detect the fault run in
+that copy. The same tests first run on an unchanged copy and must pass. So the mutant is the cause of each
+failure. The tests need PostgreSQL and strace. Without these, some mutants survive.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ _LEFT_OUT = shutil.ignore_patterns(
 """Files that a copy of the repository lacks: environments, caches, and what git ignores."""
 _PROCESSES = 2
 _FAILED = 1
-"""pytest's exit code where tests ran and some failed."""
+"""pytest's exit code if tests ran and some failed."""
 
 
 @dataclass(frozen=True)
 class Mutant:
-    """A fault: `text` of `file` becomes `fault`, which one of `tests` must notice."""
+    """A fault: `text` of `file` is replaced by `fault`. One of `tests` must detect it."""
 
     promise: str
     file: str
@@ -300,7 +300,7 @@ MUTANTS = (
 
 
 def main() -> int:
-    """Run all mutants; print those that live, then the count. Returns the exit code."""
+    """Run all mutants; print the mutants that survive, then the count. Return the exit code."""
     killed = try_all(MUTANTS)
     if killed is None:
         return 1
@@ -309,7 +309,10 @@ def main() -> int:
 
 
 def try_all(mutants: Sequence[Mutant]) -> int | None:
-    """Try mutants, print those that live, and return how many are killed; None if the tests fail without."""
+    """Try mutants, print the mutants that survive, and return the number of the others.
+
+    The result is None if the tests fail without a mutant.
+    """
     console = Console(soft_wrap=True)
     tests = sorted({test for mutant in mutants for test in mutant.tests})
     with _copy() as folder:
@@ -339,7 +342,7 @@ def _is_killed(mutant: Mutant) -> bool:
 
 @contextmanager
 def _copy() -> Iterator[Path]:
-    """Give a copy of the repository without its caches."""
+    """Yield the folder of a copy of the repository without its caches."""
     with tempfile.TemporaryDirectory(prefix="uair-mutant-") as name:
         folder = Path(name) / "repository"
         shutil.copytree(ROOT, folder, ignore=_LEFT_OUT)

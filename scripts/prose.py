@@ -3,7 +3,7 @@
 Sentences are short and contain no avoided phrase.
 
 `python -m scripts.prose` prints each finding with its file and line, and exits with 1 if there are any. The
-rules are those of CONTRIBUTING.md. There is no list of exceptions: a finding goes when the sentence is
+rules are in CONTRIBUTING.md. There is no list of exceptions: a finding disappears when the sentence is
 rewritten.
 """
 
@@ -35,10 +35,10 @@ AVOIDED = {
     r"(?i)\b(somebody|nobody|anybody|everybody|someone|anyone|everyone)\b": "name the role, such as 'reader'",
     r"^(Owns|Knows)\b": "name the subject: 'This module ...'",
 }
-"""Patterns that no sentence may contain, each with the advice for it."""
+"""Patterns that a sentence must not contain, each with its advice."""
 
 AVOIDED_STARTS = re.compile(r"(What|Who|Whoever|Whose|How|Where|Which|When|Why|Nobody|Nothing|Tells?)\b")
-"""First words that no docstring may have. It begins with a noun, or with the verb of its function."""
+"""First words that a docstring must not have. It begins with a noun, or with the verb of its function."""
 
 _CODE_BLOCK = re.compile(r"^(```|~~~).*?^\1", re.MULTILINE | re.DOTALL)
 _CODE = re.compile(r"``[^`]+``|`[^`]+`")
@@ -107,7 +107,7 @@ def _paragraphs(text: str) -> Iterator[tuple[int, str]]:
 
 
 def python_findings(source: str, *, messages: bool = True) -> Iterator[Finding]:
-    """Yield the faults of a module's docstrings and comments, and of its messages unless told otherwise."""
+    """Yield the faults of a module's docstrings and comments, and of its messages if `messages` is true."""
     tree = ast.parse(source)
     docstrings = list(_docstrings(tree))
     for line, text in docstrings:
@@ -119,7 +119,7 @@ def python_findings(source: str, *, messages: bool = True) -> Iterator[Finding]:
 
 
 def _docstrings(tree: ast.AST) -> Iterator[tuple[int, str]]:
-    """Yield the docstrings of a module, its attributes' included, each with its first line."""
+    """Yield the docstrings of a module and of its attributes, each with its first line."""
     for node in ast.walk(tree):
         for statement in getattr(node, "body", []) if not isinstance(node, ast.Lambda | ast.IfExp) else []:
             match statement:
@@ -147,7 +147,7 @@ def _messages(tree: ast.AST) -> Iterator[tuple[int, str]]:
 
 
 def _comments(source: str) -> Iterator[tuple[int, str]]:
-    """Yield comments; those that fill whole lines one below the other are one text."""
+    """Yield comments with their first lines. Comments that fill successive lines are one text."""
     first, lines, previous = 0, list[str](), -1
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
         if token.type != tokenize.COMMENT:

@@ -1,7 +1,7 @@
 """Print the bill of materials of the installed product as CycloneDX 1.5: packages, scripts, weights.
 
-The packages are those that `uair-node` requires in this environment, directly or not, and no test tools. The
-same installation gives the same text: neither time nor serial number is in it.
+The bill has the packages that `uair-node` requires in this environment, directly or not. It has no test
+tools. The same installation gives the same text, since the bill has no time and no serial number.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ _SCRIPTS = {
     "htmx": ("uair_node/console/static/htmx.min.js", r'version:"([0-9.]+)"', "0BSD"),
     "three": ("uair_node/console/static/three.module.min.js", r'const \w+="(\d+)"', "MIT"),
 }
-"""Scripts of the console that other projects wrote: file, what shows the version, licence."""
+"""Scripts of the console from other projects: file, pattern that finds the version, licence."""
 
 
 def bill_of_materials() -> dict[str, Any]:
-    """Return the bill as CycloneDX says it in JSON."""
+    """Return the bill in the JSON form of CycloneDX."""
     packages = _closure()
     product = packages.pop(PRODUCT)
     components = [_package(found) for _, found in sorted(packages.items())]
@@ -47,7 +47,7 @@ def bill_of_materials() -> dict[str, Any]:
 
 
 def _closure() -> dict[str, Distribution]:
-    """Return the product and all that it requires here, by canonical name."""
+    """Return the product and all packages that it requires on this machine, by canonical name."""
     found: dict[str, Distribution] = {}
     waiting = [PRODUCT]
     while waiting:
@@ -63,7 +63,7 @@ def _closure() -> dict[str, Distribution]:
 
 
 def _requirements(package: Distribution) -> list[Requirement]:
-    """Return what a package requires on this machine, without its extras."""
+    """Return the requirements of a package on this machine, without its extras."""
     listed = [Requirement(text) for text in package.requires or ()]
     return [each for each in listed if each.marker is None or each.marker.evaluate({"extra": ""})]
 

@@ -1,11 +1,11 @@
-"""Follows docs/install.md and docs/upgrading.md to the letter, on a clean Debian with its own systemd.
+"""Run the commands of docs/install.md and docs/upgrading.md on a clean Debian with its own systemd.
 
-`python -m scripts.try_install FOLDER [OPTION OF SYSTEMD-NSPAWN ...]`, as root; needs debootstrap and
-systemd-container, some 8 GB and half an hour. The new machine shares the network of this one: nothing may
-use the ports here of PostgreSQL, RabbitMQ, Orthanc or the node.
+`python -m scripts.try_install FOLDER [OPTION OF SYSTEMD-NSPAWN ...]`, as root. It needs debootstrap and
+systemd-container, some 8 GB and half an hour. The new machine shares the network of this machine. So the
+ports of PostgreSQL, RabbitMQ, Orthanc and the node must be free here.
 
-The pages' named code blocks run as they stand. The administrator's own part is in `STEPS`: the site's
-addresses in the configuration, a PACS, patience. The folder stays, to be looked at and removed.
+The pages' named code blocks run unchanged. `STEPS` also has the administrator's part: the site's addresses in
+the configuration, a PACS, waiting. The folder remains for inspection; remove it afterwards.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ StandardError=journal+console
 ExecStart=/bin/bash /root/trial
 ExecStopPost=/bin/sh -c 'systemctl exit $EXIT_STATUS'
 """
-"""Runs the trial once the machine is up, and ends the machine with its result."""
+"""A unit that runs the trial after the machine has started, and ends the machine with the trial's result."""
 
 STEPS = (
     "@servers",
@@ -90,7 +90,7 @@ STEPS = (
     "/tmp/offline/bin/uair --version",
     _LOG,
 )
-"""The whole trial: ``@name`` is a block of the pages, all else is the administrator's part."""
+"""The whole trial: ``@name`` is a block of the pages; the other steps are the administrator's part."""
 
 
 def named_blocks(page: str) -> dict[str, str]:
@@ -100,7 +100,7 @@ def named_blocks(page: str) -> dict[str, str]:
 
 
 def all_blocks() -> dict[str, str]:
-    """Return the named blocks of all pages that are tried."""
+    """Return the named blocks of all `PAGES`."""
     blocks: dict[str, str] = {}
     for name in PAGES:
         blocks |= named_blocks((ROOT / "docs" / name).read_text("utf-8"))
@@ -108,7 +108,7 @@ def all_blocks() -> dict[str, str]:
 
 
 def site_configuration(page: str) -> str:
-    """Return `hospital.yaml` with the keys that the page says to change, and this site's addresses."""
+    """Return `hospital.yaml` with the changes that the page describes, and this site's addresses."""
     settings = yaml.safe_load((ROOT / "dicom_config" / "hospital.yaml").read_text("utf-8"))
     _, changes = page.split("/etc/uair/site.yaml`\n", 1)
     found = re.search(r"```yaml\n(.*?)```", changes, re.DOTALL)
@@ -123,7 +123,7 @@ def site_configuration(page: str) -> str:
 
 
 def trial() -> str:
-    """Return the shell script of the trial: all steps in one shell, which ends with the first that fails."""
+    """Return the shell script of the trial: all steps in one shell, which ends at the first failure."""
     blocks = all_blocks()
     lines = ["set -eux", "cd /root"]
     for step in STEPS:
@@ -136,7 +136,7 @@ def make_root(root: Path) -> None:
     debootstrap = ["debootstrap", "--variant=minbase", f"--include={_BASE}", _RELEASE, str(root), _MIRROR]
     subprocess.run(debootstrap, check=True)
     home = root / "root"
-    # The pages write an ellipsis for the repository's address: here it is a folder of that name.
+    # The pages have an ellipsis as the repository's address, so here a folder has that name.
     subprocess.run(["git", "clone", "--quiet", "--bare", ROOT, root / "usr/local/src" / "…"], check=True)
     page = (ROOT / "docs" / PAGES[0]).read_text("utf-8")
     (home / "site.yaml").write_text(site_configuration(page), "utf-8")
@@ -151,7 +151,7 @@ def make_root(root: Path) -> None:
 
 
 def main(root: Path, options: list[str]) -> int:
-    """Make the machine in a new folder and run the trial; return 0 if nothing failed."""
+    """Make the machine in a new folder and run the trial; return 0 if all steps succeeded."""
     make_root(root)
     boot = ["systemd-nspawn", "--quiet", "--boot", "--register=no", "--keep-unit", f"--directory={root}"]
     return subprocess.run([*boot, *options], check=False).returncode

@@ -1,8 +1,8 @@
-"""`make variants`: four broken variants of the product, each of which an audit must find.
+"""Check that an audit finds each of four broken variants of the product: `make variants`.
 
-They are the faults that the chaos suite is there for. Each is put into a copy of the repository, and an audit
-runs in that copy. It is the chaos suite's audit on a small scale, or the power-loss test's. The same audits
-pass on the unchanged copy first. Needs PostgreSQL and strace.
+The chaos suite exists to find such faults. Each fault is put into a copy of the repository, and an audit runs
+in that copy. The audit is a small form of the chaos suite's audit, or the power-loss test. The same audits
+first run on an unchanged copy and must pass. PostgreSQL and strace are needed.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ VARIANTS = (
 
 
 def main() -> int:
-    """Try the variants; print those that no audit finds, then the count. Returns the exit code."""
+    """Try the variants; print the variants that pass all audits, then the count. Return the exit code."""
     os.environ["CI"] = "1"  # a peer that is not installed must not make an audit pass
     caught = try_all(VARIANTS)
     if caught is None:

@@ -1,10 +1,10 @@
-"""Fixtures that every test may ask for: private real peers, real CT, databases.
+"""Fixtures for all tests: private real peers, real CT, databases.
 
-Servers start when the first test asks for them, on free loopback ports, and end with the session. A peer
-that is not installed skips its tests, except where the variable CI is set: there they fail.
+A server starts when the first test uses it, on free loopback ports, and ends with the session. If a peer is
+not installed, then its tests are skipped. If the variable CI is set, then they fail instead.
 
-The suite runs in several processes (pytest-xdist). The tests of a file stay in one process and share its
-module's fixtures. Each process has servers of its own.
+The suite runs in several processes (pytest-xdist). The tests of a file run in the same process and share the
+fixtures of their module. Each process has servers of its own.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _ROOT = Path(__file__).parents[1]
 # Test processes share the cores. Child processes inherit this.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-# Results state the machine's zone where the series states none.
+# If a series has no time zone, then its results have the machine's time zone.
 os.environ["TZ"] = "UTC"
 time.tzset()
 
@@ -49,7 +49,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(autouse=True)
 def _log_levels() -> Iterator[None]:
-    """Give back the levels that a command sets for its process, which here is that of all tests."""
+    """Restore the log levels after a test: a command sets them for its process, which all tests share."""
 
     def loggers() -> list[logging.Logger]:
         return [logging.getLogger(name) for name in ("", *logging.root.manager.loggerDict)]
@@ -145,7 +145,7 @@ def database(database_url: str) -> Iterator[Database]:
 
 @pytest.fixture(scope="session")
 def migrated_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A SQLite file with all tables and no rows; to be copied, never opened."""
+    """A SQLite file with all tables and no rows. Tests copy it and never open it."""
     file = tmp_path_factory.mktemp("migrated") / "uair.sqlite"
     _migrate(f"sqlite:///{file}")
     return file
@@ -153,7 +153,7 @@ def migrated_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def migrated_postgres(postgres: Postgres) -> Iterator[str]:
-    """The name of a PostgreSQL database with all tables and no rows; to be copied, never opened."""
+    """The name of a PostgreSQL database with all tables and no rows. Tests copy it and never open it."""
     with postgres.database() as url:
         _migrate(url)
         yield url.rpartition("/")[2]
@@ -167,7 +167,7 @@ def _migrate(url: str) -> None:
 
 @pytest.fixture(scope="session")
 def ct_dir() -> Path:
-    """The folder of real CT series: UAIR_CT_DIR, or ``../shared/ct`` beside the repository."""
+    """The folder of real CT series: UAIR_CT_DIR, or ``../shared/ct`` relative to the repository."""
     folder = Path(os.environ.get("UAIR_CT_DIR") or _ROOT.parent / "shared" / "ct")
     if not folder.is_dir():
         absent(f"no real CT at {folder}; set UAIR_CT_DIR")

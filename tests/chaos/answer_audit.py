@@ -1,4 +1,4 @@
-"""Holds every answer of a run against its row, and every row against its effect."""
+"""Compare every answer of a run with its row, and every row with its effect."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from uair_node.cases.tables import Case, Selection
 
 
 def found_answers(session: Session, ledger: Ledger, found: Audit) -> None:
-    """Compare what readers were told with the rows, and the rows with what followed from them."""
+    """Compare the node's replies to readers with the rows, and the rows with their effects."""
     rows = session.scalars(select(Selection).order_by(Selection.id)).all()
     found.answers.outcomes = Counter(str(row.outcome) for row in rows if row.outcome != "held")
     lost = [
@@ -35,7 +35,7 @@ def found_answers(session: Session, ledger: Ledger, found: Audit) -> None:
 
 
 def _dropped(rows: Sequence[Selection], ledger: Ledger) -> Iterator[str]:
-    """Yield each answer that was taken and has no row."""
+    """Yield each answer that the node accepted and that has no row."""
     kept = Counter((row.evidence_uid, row.verb) for row in rows if row.outcome != "held")
     for uid, verb in (Counter(ledger.answers) - kept).elements():
         yield f"{verb} of …{uid[-8:]} was answered 0000 and has no row"
@@ -45,14 +45,14 @@ def _dropped(rows: Sequence[Selection], ledger: Ledger) -> Iterator[str]:
 
 
 def _never_sent(rows: Sequence[Selection], ledger: Ledger) -> Iterator[str]:
-    """Yield each row of an object that no reader sent; a ledger without attempts checks none."""
+    """Yield each row of an object that readers did not send; nothing if the ledger has no attempts."""
     for row in rows:
         if ledger.attempts and row.evidence_uid and (row.evidence_uid, row.verb) not in ledger.attempts:
             yield f"selection {row.id}: nobody sent {row.verb} of …{row.evidence_uid[-8:]}"
 
 
 def _contradictions(case: Case, rows: Sequence[Selection]) -> Iterator[str]:
-    """Yield where a case's history does not follow, or its rounds, its end and its answers differ."""
+    """Yield the contradictions in a case's history, and between its rounds, its end and its answers."""
     for before, after in pairwise(case.transitions):
         if before.state != after.origin:
             yield f"case {case.id}: {after.state} from {after.origin} after {before.state}"
@@ -70,7 +70,7 @@ def _contradictions(case: Case, rows: Sequence[Selection]) -> Iterator[str]:
 
 
 def _rounds(case: Case, effective: Sequence[Selection]) -> Iterator[str]:
-    """Yield each effective answer without the round that follows from it, and the reverse."""
+    """Yield each effective answer without its next round, and each next round without its answer."""
     started = {round_.number: round_.selection_id for round_ in case.rounds}
     for row in effective:
         follows = started.get((row.round_number or 0) + 1)
@@ -85,7 +85,7 @@ def _rounds(case: Case, effective: Sequence[Selection]) -> Iterator[str]:
 
 
 def _repetitions(case: Case, own: Sequence[Selection], effective: Counter[int | None]) -> Iterator[str]:
-    """Yield each repetition of nothing, and each replaced answer that nothing replaced."""
+    """Yield each repetition without an original, and each replaced answer without a replacement."""
     for row in own:
         before = [other for other in own if other.id < row.id and other.outcome in ("effective", "replaced")]
         said = [(other.verb, other.answer) for other in before]

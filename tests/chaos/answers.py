@@ -1,4 +1,4 @@
-"""Readers and operators: through the PACS, by the command line, in the console, at the same moment."""
+"""Readers and operators who answer by the PACS, the command line and the console, at the same moment."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _ACTION_OF = {"pick": "pick", "accept": "accept", "reject": "none-fits"}
 
 
 class Reader:
-    """Picks for some cases and accepts for some, through the PACS, whenever it answers."""
+    """A reader who picks for some cases and accepts for some, through the PACS, whenever the PACS answers."""
 
     def __init__(self, site: Site, ledger: Ledger, seed: int, share: float = 0.35) -> None:
         self._ledger = ledger
@@ -32,17 +32,17 @@ class Reader:
         self._thread = threading.Thread(target=self._run, daemon=True)
 
     def start(self) -> None:
-        """Begin."""
+        """Start the reader's thread."""
         self._thread.start()
 
     def stop(self) -> None:
-        """End after the present look."""
+        """End the thread after the present turn."""
         self._stopping.set()
         self._thread.join()
 
     def _run(self) -> None:
         while not self._stopping.wait(2.0):
-            with suppress(Exception):  # a PACS or a database that is away: look again later
+            with suppress(Exception):  # PACS or database is not available: try again later
                 for case in self._site.cases():
                     self._look_at(case)
 
@@ -96,12 +96,12 @@ class Operator:
         return page.status_code == 200 and "Not done." not in page.text
 
     def answer(self, case_id: int, verb: str, k: int) -> None:
-        """Answer for the reader in the console, and note what it says."""
+        """Answer for the reader in the console, and note the console's reply."""
         if self.act(case_id, _ACTION_OF[verb], candidate=str(k)):
             self._ledger.told.append((case_id, "console", verb))
 
     def command(self, case_id: int, *words: str) -> None:
-        """Answer, or expire a case, by the command line, and note what it says."""
+        """Answer or expire a case by the command line, and note its output."""
         done = self._site.deployment.command_line("case", words[0], str(case_id), *words[1:])
         if done.returncode:
             return
@@ -120,7 +120,7 @@ def answer_at_once(
 ) -> None:
     """Answer a waiting case over two associations, in the console and by the command line at one moment.
 
-    `supersede` sends another version of a series; in one of four moments it is sent meanwhile.
+    `supersede` sends another version of a series. In a quarter of the calls, it runs at the same time.
     """
     waiting = [case for case in site.cases() if case["state"] == "AWAITING_SELECTION"]
     if not waiting:
@@ -141,7 +141,7 @@ def answer_at_once(
 
 
 def together(acts: Sequence[Callable[[], object]]) -> None:
-    """Do acts at the same moment; a peer or a database that is away answers none."""
+    """Do acts at the same moment. Errors of unavailable peers or databases are ignored."""
     gate = threading.Barrier(len(acts))
 
     def run(act: Callable[[], object]) -> None:

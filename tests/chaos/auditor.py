@@ -1,4 +1,4 @@
-"""Compares what was sent with what exists, once everything runs again and has come to rest."""
+"""Compare sent objects with stored objects, when all processes run again and no work is left."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from uair_node.cases.states import HOLDING
 from uair_node.cases.tables import Instance, WorkItem
 
 _OURS = ("result-unreadable", "result-deleted", "duplicate-uid")
-"""Reasons of parked deliveries that no peer gave and no fault of the suite explains."""
+"""Reasons of parked deliveries that are not a peer's and that the suite's faults do not explain."""
 WORKING = ("RECEIVING", "READY", "SEGMENTING", "REFINING")
 ASIDE = ("REJECTED", "FAILED")
 _TIDIED = ("REJECTED", "EXPIRED", "SUPERSEDED")
@@ -28,7 +28,7 @@ _TIDIED = ("REJECTED", "EXPIRED", "SUPERSEDED")
 
 
 def audit(site: Site, series: Sequence[Series], ledger: Ledger) -> Audit:
-    """Look at database, spool and PACS."""
+    """Check database, spool and PACS; return the findings."""
     found = Audit()
     cases = site.cases()
     found.cases = len({case["series_instance_uid"] for case in cases})
@@ -78,7 +78,7 @@ def _equal(file: Path, sent: pydicom.Dataset) -> bool:
 
 
 def _series(sent: Series, case: dict[str, Any] | None, ledger: Ledger, found: Audit) -> None:
-    """A series that was taken whole has a case of all its slices, in the state that it deserves."""
+    """Check that a completely sent series has a case with all slices, in the expected state."""
     name = f"series …{sent.uid[-8:]} ({sent.kind})"
     if sent.uid not in ledger.finished:
         found.stuck.append(f"{name} could never be sent")
@@ -93,7 +93,7 @@ def _series(sent: Series, case: dict[str, Any] | None, ledger: Ledger, found: Au
 
 
 def _siblings(cases: Sequence[dict[str, Any]], found: Audit) -> None:
-    """At most one case of a series lives, and no two of the same bytes live or are accepted."""
+    """Check that a series has at most one live case, and at most one live or accepted case of equal bytes."""
     living: Counter[str] = Counter()
     holding: Counter[tuple[str, str]] = Counter()
     for case in cases:
@@ -126,7 +126,7 @@ def _round(case: dict[str, Any], turn: dict[str, Any], name: str, found: Audit) 
 
 
 def found_deliveries(case: dict[str, Any], found: Audit) -> None:
-    """Every result reached its destinations; what a peer refused for a while was sent again."""
+    """Check that every result reached its destinations, also after temporary refusals."""
     for result in (result for turn in case["rounds"] for result in turn["results"]):
         what = f"case {case['case']}: {result['kind']} {result['k']}"
         for delivery in result["deliveries"]:

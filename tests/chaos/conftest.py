@@ -1,4 +1,4 @@
-"""Options of the chaos suite: ``make chaos`` gives large numbers, ``make test`` takes the small ones here."""
+"""Options of the chaos suite. ``make chaos`` sets large numbers; ``make test`` uses these small defaults."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A seeded schedule of faults on a `Site`, with their order."""
+"""A schedule of faults on a `Site`, in an order that a seed decides."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ OUT_OF_RESOURCES, NOT_OF_THIS_CLASS, CANNOT_UNDERSTAND, NO_SUCH_CLASS = 0xA700, 
 
 @dataclass(frozen=True)
 class Fault:
-    """One kind of fault: a name, how often it comes up, and what it does (it ends by itself)."""
+    """One kind of fault: name, weight (its frequency), and the act, which ends by itself."""
 
     name: str
     weight: float
@@ -27,7 +27,7 @@ class Fault:
 
 
 def schedule(seed: int, count: int, kinds: Sequence[Fault]) -> list[Fault]:
-    """Return `count` faults; the same seed gives the same. Every kind comes once before weights decide."""
+    """Return `count` faults, which depend on the seed only. Each kind comes once, then weights decide."""
     chooser = random.Random(seed)
     first = list(kinds)
     chooser.shuffle(first)
@@ -53,7 +53,7 @@ def _drained(name: str) -> Act:
 
 
 def _paused(name: str) -> Act:
-    """Stop a process with all its children for longer than a lease, as a machine that is suspended."""
+    """Stop a process with all its children for longer than a lease, like a suspended machine."""
 
     def act(site: Site, chooser: random.Random) -> None:
         site.deployment.pause(name)
@@ -64,7 +64,7 @@ def _paused(name: str) -> Act:
 
 
 def _wrong_clock(name: str) -> Act:
-    """Set a machine's clock; it stays wrong until it is set again."""
+    """Set a machine's clock to a wrong time, which stays until the clock is set again."""
 
     def act(site: Site, chooser: random.Random) -> None:
         site.deployment.set_clock(name, chooser.choice((-100 * _DAY, -_HOUR, _HOUR, 100 * _DAY)))

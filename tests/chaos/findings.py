@@ -10,7 +10,7 @@ _KINDS = ("lost", "duplicate", "stuck", "unexplained", "parked", "wrong")
 
 @dataclass
 class Answers:
-    """The fate of every answer: rows by outcome; joined parts count with their effective answer."""
+    """The number of answers by outcome. Joined parts count with their effective answer."""
 
     outcomes: Counter[str] = field(default_factory=Counter)
     lost: int = 0
@@ -29,7 +29,7 @@ class Answers:
 
 @dataclass
 class Audit:
-    """The auditor's findings; each entry says what is wrong."""
+    """The auditor's findings. Each entry describes a fault."""
 
     cases: int = 0
     lost: list[str] = field(default_factory=list)
@@ -43,14 +43,14 @@ class Audit:
 
     @property
     def clean(self) -> bool:
-        """Whether nothing was found."""
+        """Whether there are no findings."""
         return not self.findings()
 
     def findings(self) -> list[str]:
-        """Everything found, a line each."""
+        """All findings, one line each."""
         return [f"{kind}: {what}" for kind in _KINDS for what in getattr(self, kind)]
 
     def line(self, faults: int) -> str:
-        """The line that a run ends with."""
+        """The last line of a run's output."""
         counts = " ".join(f"{kind} {len(getattr(self, kind))}" for kind in _KINDS)
         return f"auditor: faults {faults} cases {self.cases} segmentations {self.compared} {counts}"

@@ -1,4 +1,4 @@
-"""Acts of people and systems during a run: retention, re-sends, stale messages, series that come again."""
+"""Acts of people and systems during a run: retention, re-sends, stale messages, series sent again."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ from uair_node.operations.housekeeping.retention import apply_retention
 from uair_node.work.topology import celery_options, task_name
 
 _AT_ONCE = 1e-9
-"""Days: retention deletes what has ended."""
+"""A retention time in days that is so short that the data of all ended cases is deleted."""
 
 
 class Interference:
-    """Acts on a department during its traffic, and notes what it did."""
+    """Acts on a department during its traffic, with notes of the acts."""
 
     def __init__(
         self,
@@ -48,7 +48,7 @@ class Interference:
         self._series, self._folder, self._numbers = {sent.uid: sent for sent in series}, folder, count(1)
 
     def kinds(self) -> Sequence[Fault]:
-        """Return what can be done, as faults are."""
+        """Return the possible acts, in the form of faults."""
         return (
             Fault("answers at once", 4.0, self._answers_at_once),
             Fault("retention runs", 1.0, self._tidy),
@@ -88,17 +88,17 @@ class Interference:
                 resend(session, case, DESTINATION, everything=True)
             self._ledger.counts["sent again"] += 1
         except InputError:
-            pass  # there is nothing to send
+            pass  # there is no object to send
 
     def _stale_messages(self, site: Site, chooser: random.Random) -> None:
-        """Send messages for work that is done, held or of another kind, as a broker's restore would."""
+        """Send messages for work that is done, claimed or of another kind, as after a broker's restore."""
         with site.truth.reading() as session:
             items = [(item.id, item.kind) for item in session.query(WorkItem)]
         with patch.dict(os.environ, {**site.deployment.environment, "UAIR_BROKER__URL": site.rabbitmq.url}):
             settings = load_settings(site.deployment.config)
         with Celery("stale", set_as_current=False) as sender:
             sender.conf.update(celery_options(settings))
-            with suppress(OperationalError):  # a broker that has just crashed takes none
+            with suppress(OperationalError):  # a broker that has just crashed takes no messages
                 for number, kind in chooser.sample(items, min(len(items), 10)):
                     sender.send_task(task_name(kind), args=[number])
                     sender.send_task(task_name(chooser.choice(list(WorkKind))), args=[number])
@@ -124,7 +124,7 @@ class Interference:
 
 
 def send_parked_again(site: Site) -> int:
-    """Do what an operator does once a PACS takes everything again; return how many deliveries are due."""
+    """Re-send parked deliveries, as an operator does for a repaired PACS; return the number of them."""
     due = 0
     with site.truth.transaction() as session:
         parked = session.query(Delivery).filter_by(state=DeliveryState.PARKED)
@@ -132,5 +132,5 @@ def send_parked_again(site: Site) -> int:
             try:
                 due += resend(session, session.get_one(Case, case_id), DESTINATION, everything=False)
             except InputError:
-                continue  # retention has deleted the files: the audit tells
+                continue  # retention has deleted the files: the audit reports it
     return due

@@ -1,4 +1,4 @@
-"""The node's promises: objects that it answered 0000 for, and actions that it told operators it had done."""
+"""The node's promises: objects that it answered with 0000, and actions that it reported as done."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ class Ledger:
     Attributes
     ----------
     taken
-        File that was sent -> SOP Instance UID, in the order in which the node answered 0000 for them.
+        Sent file -> SOP Instance UID, in the order in which the node answered with 0000.
     finished
-        Series of which every instance was taken.
+        Series whose instances the node has all answered with 0000.
     answers
-        SOP Instance UID and verb of each answer over DICOM that the node answered 0000 for.
+        SOP Instance UID and verb of each answer over DICOM that the node answered with 0000.
     attempts
-        The same of each answer that was sent, whatever came of it.
+        SOP Instance UID and verb of each sent answer, with any status.
     told
-        Case, mechanism and verb of each answer that the command line or the console said was done.
+        Case, mechanism and verb of each answer that command line or console reported as done.
     expired
-        Cases that the command line said are expired.
+        Cases that the command line reported as expired.
     tidied
         Whether retention ran.
     counts
-        How often each interference did something.
+        Number of acts of each interference.
     """
 
     taken: dict[Path, str] = field(default_factory=dict)
@@ -41,6 +41,6 @@ class Ledger:
     counts: Counter[str] = field(default_factory=Counter)
 
     def take(self, path: Path, uid: str) -> None:
-        """Note that the node took a file: it is the newest version of its instance now."""
+        """Note that the node took a file, which is now the newest version of its instance."""
         self.taken.pop(path, None)
         self.taken[path] = uid

@@ -1,7 +1,7 @@
-"""Runs `uair` as on a machine with a clock of its own, which a file sets.
+"""Run `uair` as on a machine with a clock of its own, which a file sets.
 
-Run as ``python -m tests.chaos.own_clock FILE ARGUMENT...``: the file holds the seconds by which the clock is
-wrong, now. Waiting goes on by the right clock, as on a machine whose clock an administrator sets.
+Run as ``python -m tests.chaos.own_clock FILE ARGUMENT...``. The file has the present error of the clock in
+seconds. Waits use the right clock, as on a machine whose clock an administrator sets.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _LOOK_S = 0.3
 
 
 class OwnClock:
-    """The wall clock of this process and of those that it forks."""
+    """The wall clock of this process and of the processes that it forks."""
 
     def __init__(self, file: Path) -> None:
         self._file, self._offset = file, 0
@@ -29,7 +29,7 @@ class OwnClock:
         self.follow()
 
     def follow(self) -> None:
-        """Set the clock whenever the file says something new."""
+        """Start a thread that sets the clock whenever the file changes."""
         threading.Thread(target=self._run, daemon=True).start()
 
     def _run(self) -> None:

@@ -1,4 +1,4 @@
-"""Holds what the PACS has against what the node has: every object once, and voxel for voxel."""
+"""Compare the PACS with the node: every object must be there once, with the same voxels."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _SEGMENTATIONS = (ResultKind.CANDIDATE, ResultKind.FINAL)
 
 
 def found_in_pacs(site: Site, cases: Sequence[dict[str, Any]], found: Audit) -> None:
-    """Find what was confirmed and is not in the PACS, what is there twice, unknown, or has other voxels."""
+    """Find confirmed objects that the PACS lacks, and its objects that are double, unknown or different."""
     tags = {instance: site.orthanc.tags(instance) for instance in site.orthanc.instances()}
     held = {str(values["SOPInstanceUID"]): instance for instance, values in tags.items()}
     results = [result for case in cases for turn in case["rounds"] for result in turn["results"]]
@@ -43,7 +43,7 @@ def found_in_pacs(site: Site, cases: Sequence[dict[str, Any]], found: Audit) -> 
 
 
 def _voxels(session: Session, site: Site, case: Case, held: Mapping[str, str], found: Audit) -> None:
-    """Compare segmentations of a case that the PACS confirmed with the label volumes behind them."""
+    """Compare a case's segmentations that the PACS confirmed with their label volumes."""
     confirmed = list(session.scalars(_confirmed(case)))
     if not confirmed:
         return
@@ -79,7 +79,7 @@ def _confirmed(case: Case) -> Any:
 
 
 def _labels(session: Session, store: Store, case: Case, result: Result) -> Labels:
-    """Return the label volume that a segmentation is made of: a candidate's, or what was accepted."""
+    """Return the label volume of a segmentation: a candidate's volume, or the accepted volume."""
     if result.kind == ResultKind.CANDIDATE:
         offered = load_candidates(store.absolute(result.round.artifacts) / CANDIDATES_FILE)
         return next(candidate.labels for candidate in offered if candidate.k == result.k)
@@ -95,7 +95,7 @@ def _labels(session: Session, store: Store, case: Case, result: Result) -> Label
 def voxels_of(segmentation: Dataset, grid: Volume, targets: Sequence[int]) -> Labels:
     """Return the label volume ``(Z, Y, X)`` of a binary SEG by the slices that its frames name.
 
-    `targets` gives the label value of segments 1, 2, … (PS3.3 C.8.20.2).
+    `targets` has the label values of segments 1, 2, … (PS3.3 C.8.20.2).
     """
     slice_of = {source.sop_instance_uid: z for z, source in enumerate(grid.slices)}
     labels = np.zeros(grid.shape, np.uint8)
@@ -105,7 +105,7 @@ def voxels_of(segmentation: Dataset, grid: Volume, targets: Sequence[int]) -> La
 
 
 def _frames(segmentation: Dataset) -> Iterator[tuple[int, str, np.ndarray]]:
-    """Yield the segment number, the source slice and the mask of each frame that marks something."""
+    """Yield the segment number, the source slice and the mask of each frame whose mask is not empty."""
     shape = (-1, segmentation.Rows, segmentation.Columns)
     frames = segmentation.pixel_array.reshape(shape)
     groups = segmentation.PerFrameFunctionalGroupsSequence

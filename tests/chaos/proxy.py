@@ -1,4 +1,4 @@
-"""A TCP proxy that misbehaves as networks do: cuts, delays, truncates, goes silent."""
+"""A TCP proxy with the faults of networks: it cuts, delays and truncates connections, or goes silent."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from enum import StrEnum
 
 _CHUNK = 1 << 16
 _RESET = struct.pack("ii", 1, 0)
-"""SO_LINGER that turns closing into a TCP reset, as a firewall does it."""
+"""SO_LINGER that makes a close a TCP reset, like a firewall's."""
 
 
 class Mode(StrEnum):
-    """The proxy's treatment of bytes."""
+    """The proxy's treatment of connections and bytes."""
 
     PASS = "pass"
-    CUT = "cut"  # connections are reset, new ones too
+    CUT = "cut"  # all connections are reset, also new connections
     SLOW = "slow"  # every chunk waits
     TRUNCATE = "truncate"  # a connection is reset after some kilobytes
-    SILENT = "silent"  # connections stay open and nothing arrives
+    SILENT = "silent"  # connections stay open, but no bytes arrive
 
 
 class Proxy:
@@ -31,7 +31,7 @@ class Proxy:
     Parameters
     ----------
     upstream
-        The port behind it; asked for each new connection.
+        A function that returns the port behind the proxy, for each new connection.
     """
 
     def __init__(self, upstream: Callable[[], int]) -> None:
@@ -45,7 +45,7 @@ class Proxy:
         threading.Thread(target=self._accept, daemon=True).start()
 
     def set(self, mode: Mode, allowance: int = 0) -> None:
-        """Change the behaviour; `allowance` is how many bytes pass before a truncated connection ends."""
+        """Change the behaviour; `allowance` is the number of bytes before a truncated connection ends."""
         self._mode, self._allowance = mode, allowance
         if mode == Mode.CUT:
             self.reset()
@@ -58,7 +58,7 @@ class Proxy:
             self._drop(connection)
 
     def close(self) -> None:
-        """Stop listening and reset what is open."""
+        """Stop listening and reset the open connections."""
         self._listener.close()
         self.reset()
 

@@ -1,4 +1,4 @@
-"""A department under test: the product's processes and their peers, each link through a proxy of its own."""
+"""A department under test: the product's processes and their peers. Each link has a proxy of its own."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Site:
     refuser
         A second PACS behind the `pacs` link while `refusing` is set.
     truth, data, context
-        The database past its proxy, the data folder, and both as the product sees them.
+        The database without its proxy, the data folder, and a context of both.
     """
 
     deployment: Deployment
@@ -63,13 +63,13 @@ class Site:
     refusing: bool = False
 
     def cases(self) -> list[dict[str, Any]]:
-        """All cases with all details, read past the proxy."""
+        """All cases with all details, read without the proxy."""
         with self.truth.transaction() as session:
             found = find_cases(session, limit=10_000)
             return [reports.detail(session, case) for case in reversed(found)]
 
     def heal(self) -> None:
-        """Let everything run and every link pass, by the right clock."""
+        """Let all processes run, let every link pass, and set all clocks right."""
         self.refusing = False
         for name in self.deployment.processes:
             self.deployment.set_clock(name, 0)
@@ -84,7 +84,7 @@ class Site:
 def open_site(
     folder: Path, orthanc: Orthanc, rabbitmq: RabbitMQ, postgres: Postgres, *, own_clocks: bool = False
 ) -> Iterator[Site]:
-    """Start the product beside peers that run, and keep its processes alive as a supervisor would.
+    """Start the product with running peers, and keep its processes alive as a supervisor would.
 
     With `own_clocks` each process has a clock that can be set.
     """
@@ -145,7 +145,7 @@ def open_site(
 
 @contextmanager
 def _supervised(deployment: Deployment) -> Iterator[None]:
-    """Start again whatever ended by itself, as ``restart: unless-stopped`` does."""
+    """Restart processes that ended by themselves, as ``restart: unless-stopped`` does."""
     ended = threading.Event()
 
     def tend() -> None:

@@ -1,4 +1,4 @@
-"""Traffic of hospitals: routers push series until every instance is taken."""
+"""Traffic of hospitals: routers push series until the node has taken every instance."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ ROUTERS = 3
 
 @dataclass(frozen=True)
 class Series:
-    """A series to push; `good` ones must end in four candidates, others in a rejection with a reason."""
+    """A series to push. A `good` series must end in four candidates, any other in a reasoned rejection."""
 
     uid: str
     kind: str
@@ -40,7 +40,7 @@ class Series:
 
 
 def make_series(folder: Path, count: int, seed: int) -> list[Series]:
-    """Write `count` series of every other slice of one small phantom, each a study of its own."""
+    """Write `count` series of every second slice of one small phantom, each in a study of its own."""
     phantom = make_phantom(3, size="small")
     z, y, x = phantom.spacing_mm
     z *= 2
@@ -48,7 +48,7 @@ def make_series(folder: Path, count: int, seed: int) -> list[Series]:
     made = []
     for number in range(count):
         kind = KINDS[number % len(KINDS)]
-        # A shift in density makes contents, hence digests and masks, differ.
+        # A shift in density makes contents differ, and so digests and masks.
         hu = phantom.hu[::2] + np.int16((seed + number) % 7)
         uid = generate_uid(entropy_srcs=[str(seed), str(number)])
         paths = write_ct_series(
@@ -85,7 +85,7 @@ def _spoiled(paths: Sequence[Path], kind: str) -> Sequence[Path]:
 
 
 class Routers:
-    """Push series, one after the other on each of a few threads, and never give up."""
+    """Routers that push series on a few threads, one series at a time on each, and never give up."""
 
     def __init__(self, site: Site, series: Sequence[Series], ledger: Ledger, pause_s: float) -> None:
         self._site, self._ledger, self._pause_s = site, ledger, pause_s
@@ -96,18 +96,18 @@ class Routers:
         self._threads = [threading.Thread(target=self._run, daemon=True) for _ in range(ROUTERS)]
 
     def start(self) -> None:
-        """Begin."""
+        """Start the threads."""
         for thread in self._threads:
             thread.start()
 
     def send_now(self, series: Series) -> None:
-        """Send a series, or another version of one, beside what is sent in turn."""
+        """Send a series, or another version of a series, beside the series that are sent in turn."""
         thread = threading.Thread(target=self._push, args=(series,), daemon=True)
         self._threads.append(thread)
         thread.start()
 
     def wait(self, timeout_s: float) -> None:
-        """Wait until everything was pushed; give up what was not by then."""
+        """Wait until all series are pushed; stop after `timeout_s`."""
         deadline = time.monotonic() + timeout_s
         for thread in self._threads:
             thread.join(max(0.0, deadline - time.monotonic()))
@@ -127,7 +127,7 @@ class Routers:
         left = {
             str(pydicom.dcmread(path, stop_before_pixels=True).SOPInstanceUID): path for path in series.paths
         }
-        with self._one_at_a_time[series.uid]:  # so that the ledger knows which version is the newest
+        with self._one_at_a_time[series.uid]:  # so that the ledger has the order of versions
             while left and not self._stopping.is_set():
                 for uid in list(self._associate(left)):
                     self._ledger.take(left.pop(uid), uid)
@@ -137,7 +137,7 @@ class Routers:
             self._ledger.finished.add(series.uid)
 
     def _associate(self, left: dict[str, Path]) -> Iterator[str]:
-        """Open one association and yield what the node took before it broke."""
+        """Open one association and yield the files that the node took before the association broke."""
         entity = AE("ROUTER")
         entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = entity.connection_timeout = 10
         contexts = [build_context(CTImageStorage), build_context(MRImageStorage)]

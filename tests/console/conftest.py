@@ -1,4 +1,4 @@
-"""A node with a case that awaits its reader, its strings full of markup, and a console over it."""
+"""A node with a case that awaits its reader and whose texts contain markup, and a console on this node."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def node_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def site(node_folder: Path, tmp_path: Path) -> Iterator[Site]:
-    """The console over a copy of the node."""
+    """The console on a copy of the node."""
     with copied_case(node_folder, tmp_path / "node") as case:
         yield console_site(case.context)
 
@@ -57,21 +57,21 @@ def visitor(site: Site) -> Iterator[TestClient]:
 
 @pytest.fixture
 def viewer(site: Site) -> Iterator[TestClient]:
-    """A user who may read."""
+    """The client of a user with the role viewer."""
     with site.visitor() as client:
         yield site.enter(client, VIEWER)
 
 
 @pytest.fixture
 def operator(site: Site) -> Iterator[TestClient]:
-    """A user who may act."""
+    """The client of a user with the role operator."""
     with site.visitor() as client:
         yield site.enter(client, OPERATOR)
 
 
 @pytest.fixture(scope="session")
 def studies_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A node with two studies of one patient (the second in two rounds), one of another, and an open one."""
+    """A node with four studies: two of P1 (the second in two rounds), one of P2, an open one of P3."""
     folder = tmp_path_factory.mktemp("studies")
     accept = (Verb.ACCEPT, ReaderChoice(1))
     mixed = [(Verb.PICK, ReaderChoice(3)), (Verb.ACCEPT, ReaderChoice(1, {2: 2}))]
@@ -85,7 +85,7 @@ def studies_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def studies(studies_folder: Path, tmp_path: Path) -> Iterator[Site]:
-    """The console over a copy of that node."""
+    """The console on a copy of the node of `studies_folder`."""
     shutil.copytree(studies_folder, tmp_path / "node")
     with node_in(tmp_path / "node") as context:
         yield console_site(context)
@@ -93,6 +93,6 @@ def studies(studies_folder: Path, tmp_path: Path) -> Iterator[Site]:
 
 @pytest.fixture
 def reader(studies: Site) -> Iterator[TestClient]:
-    """A user who may read the studies."""
+    """The client of a user who may view the studies."""
     with studies.visitor() as client:
         yield studies.enter(client, VIEWER)

@@ -29,7 +29,7 @@ def phantom_series(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 @pytest.fixture(params=["embedded", pytest.param("hospital", id="rabbitmq-postgresql")])
 def deployment(request: pytest.FixtureRequest, tmp_path: Path, orthanc: Orthanc) -> Iterator[Deployment]:
-    """The product, running, with Orthanc as destination and with its four AE titles known to Orthanc."""
+    """The running product with Orthanc as its destination. Orthanc knows its four AE titles."""
     orthanc.delete_all()
     pacs = {
         "name": "pacs",
@@ -51,7 +51,7 @@ def deployment(request: pytest.FixtureRequest, tmp_path: Path, orthanc: Orthanc)
 
 
 def running(made: Deployment, orthanc: Orthanc) -> Iterator[Deployment]:
-    """Run the product with its four AE titles known to Orthanc; for fixtures."""
+    """Run the product for a fixture. Orthanc knows its four AE titles."""
     for verb in VERBS:
         orthanc.add_modality(verb, verb, HOST, made.port)
     with common_umask():

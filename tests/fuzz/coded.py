@@ -1,4 +1,4 @@
-"""Hostile variants of images with coded pixels: codestreams, what headers say of them, fragments, offsets."""
+"""Hostile variants of images with coded pixels: codestreams, headers about them, fragments, offsets."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _MOST_ZEROS = 127 << 20
 
 
 def mutated_pixels(seed: bytes, chooser: random.Random) -> bytes:
-    """Return a variant of a valid image whose pixels, or what is said of them, are broken."""
+    """Return a variant of a valid image with a fault in its pixels or in the attributes about them."""
     image = pydicom.dcmread(BytesIO(seed))
     syntax = image.file_meta.TransferSyntaxUID
     try:
@@ -47,19 +47,19 @@ def mutated_pixels(seed: bytes, chooser: random.Random) -> bytes:
             return _deflated(image, chooser)
         image.save_as(buffer, enforce_file_format=True)
     except Exception:
-        # The writer refuses some contents: those come as broken bytes instead.
+        # The writer refuses some contents. Such inputs become broken bytes instead.
         return mutated(seed, chooser)
     return buffer.getvalue()
 
 
 def _spoiled(image: Dataset, frames: list[bytes], chooser: random.Random) -> list[bytes]:
-    """Return the frames with one fault, or give the header one."""
+    """Return the frames with one fault, or put one fault into the header."""
     kind = chooser.randrange(8)
     if kind == 0:
         keyword = chooser.choice(list(_HEADER))
         setattr(image, keyword, chooser.choice(_HEADER[keyword]))
         return frames
-    if kind == 1 and frames:  # header and codestream agree on a size that the frame has not
+    if kind == 1 and frames:  # header and codestream have the same wrong size
         image.Rows, image.Columns = chooser.choice(_SIZES), chooser.choice(_SIZES)
         return [_claiming(frame, image.Rows, image.Columns) for frame in frames]
     if kind == 2:
@@ -91,7 +91,7 @@ def _broken(frame: bytes, kind: int, chooser: random.Random) -> bytes:
 
 
 def _put_together(image: Dataset, frames: list[bytes], chooser: random.Random) -> bytes:
-    """Return the frames as fragments with an offset table, one of them broken or none (PS3.5 A.4)."""
+    """Return the frames as fragments with an offset table. There may be one fault (PS3.5 A.4)."""
     kind = chooser.randrange(7)
     if kind == 0:
         return encapsulate(frames, has_bot=True)
@@ -111,7 +111,7 @@ def _put_together(image: Dataset, frames: list[bytes], chooser: random.Random) -
 
 
 def _extend_offsets(image: Dataset, frames: list[bytes], chooser: random.Random) -> None:
-    """Give the image an extended offset table, right, too long, or of offsets that are none (C.7.6.3.1.8)."""
+    """Add an extended offset table that is right, too long, or has invalid offsets (C.7.6.3.1.8)."""
     count = chooser.choice((len(frames), 1, 5000))
     known = [sum(len(frame) + 8 for frame in frames[:n]) for n in range(len(frames))]
     offsets = [
@@ -134,7 +134,7 @@ def _cut(frame: bytes, chooser: random.Random) -> list[bytes]:
 
 
 def _deflated(image: Dataset, chooser: random.Random) -> bytes:
-    """Return the image in a deflate stream: whole, cut off, broken, or of very many zeros (PS3.5 A.5)."""
+    """Return the image in a deflate stream: whole, truncated, broken, or with very many zeros (PS3.5 A.5)."""
     image.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
     data = _split(image)[1]
     image.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
@@ -153,7 +153,7 @@ def _deflated(image: Dataset, chooser: random.Random) -> bytes:
 
 
 def _zeros(count: int) -> bytes:
-    """Return a private element of so many zeros."""
+    """Return a private element of `count` zeros."""
     return b"\xe1\x7f\x10\x10OB\x00\x00" + struct.pack("<L", count & ~1) + bytes(count & ~1)
 
 

@@ -1,4 +1,4 @@
-"""Options of the fuzzing tests: ``make fuzz`` gives large numbers, ``make test`` the small ones here."""
+"""Options of the fuzzing tests. ``make fuzz`` sets large numbers; ``make test`` uses these small defaults."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The ways in: valid objects to spoil, and what reads each of them."""
+"""The kinds of input: valid objects to break, and the function that reads each of them."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ _ENCODERS = {**LOSSLESS, **LOSSY}
 
 @dataclass(frozen=True)
 class Kind:
-    """One way in: what is spoiled and how, and what reads it."""
+    """One kind of input: valid objects, the function that breaks them, and the function that reads them."""
 
     name: str
     seeds: tuple[bytes, ...]
@@ -63,12 +63,12 @@ class Kind:
     spoil: Callable[[bytes, random.Random], bytes] = mutated
 
     def input(self, seed: int, number: int) -> bytes:
-        """Return one hostile input, always the same for a seed and number."""
+        """Return one hostile input. It depends on seed and number only."""
         chooser = random.Random(f"{seed}/{self.name}/{number}")
         return self.spoil(chooser.choice(self.seeds), chooser)
 
     def attempt(self, data: bytes) -> str:
-        """Try one input; return what is wrong with how it was dealt with, or an empty string."""
+        """Try one input; return the fault in the treatment of the input, or an empty string."""
         try:
             self.target(data)
         except UairError:
@@ -80,7 +80,7 @@ class Kind:
 
 @contextmanager
 def open_kinds(folder: Path) -> Iterator[dict[str, Kind]]:
-    """Give the kinds by name; they write below `folder`."""
+    """Yield the kinds by name. They write below `folder`."""
     hu = np.random.default_rng(0).integers(-200, 300, SHAPE).astype(np.int16)
     paths = write_ct_series(folder / "ct", hu, AFFINE)
     sources = [pydicom.dcmread(path) for path in paths]
@@ -108,7 +108,7 @@ def open_kinds(folder: Path) -> Iterator[dict[str, Kind]]:
             read_edited(dataset, volume, KnownTargets(TRACKING, [LABELS]))
 
     def edited_here(data: bytes) -> None:
-        """Decode in this process, where a fault of a codec is seen and memory is measured."""
+        """Decode in this process, so that the test sees a codec's fault and measures its memory."""
         with patch("uair_node.dicom.seg_reader.decode_apart", _decode_here):
             edited(data)
 
@@ -181,7 +181,7 @@ def _multi_frame(syntax: UID, folder: Path, files: Sequence[bytes]) -> bytes:
 
 
 def _parsed(data: bytes) -> Dataset | None:
-    """The data set of an input; None where it is so broken that the inbox turns it away."""
+    """The data set of an input; None if the inbox refuses it as broken."""
     try:
         return pydicom.dcmread(BytesIO(data))
     except Exception:
@@ -189,7 +189,7 @@ def _parsed(data: bytes) -> Dataset | None:
 
 
 def _sent(data: bytes) -> ReceivedInstance:
-    """An instance whose C-STORE request repeats what its data set says, as a hostile sender's would."""
+    """An instance whose C-STORE request has the values of its data set, as from a hostile sender."""
     try:
         header = pydicom.dcmread(BytesIO(data), stop_before_pixels=True, force=True)
         uids = [str(header.get(name, "")) for name in ("SOPClassUID", "SOPInstanceUID")]

@@ -1,4 +1,4 @@
-"""The cost of an input: computing time, its children's too, and the peak of resident memory during it."""
+"""The cost of an input: computing time of the process and its children, and peak of resident memory."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ _PEAK = re.compile(r"VmHWM:\s+(\d+) kB")
 
 @dataclass
 class Costs:
-    """The most that any input cost so far.
+    """The highest costs of an input so far.
 
     Attributes
     ----------
     peak_bytes
-        Above the start: of this process, and of its largest child beside it.
+        Increase since the start, of this process and its largest child together.
     slowest_s
-        Seconds of computing, not of waiting for a processor.
+        Seconds of computing, without waits for a processor.
     """
 
     peak_bytes: int = 0
@@ -35,20 +35,20 @@ class Costs:
 
 
 class Meter:
-    """Measures inputs of a process of its own, from the moment in which it is made.
+    """Measures the inputs of a separate process, from its creation on.
 
-    The system keeps the high-water mark of resident memory, so no peak is too short to be seen.
+    The system keeps the high-water mark of resident memory, so even a short peak is measured.
     """
 
     def __init__(self) -> None:
-        with suppress(OSError):  # a system without it counts the peak of the start as an input's
+        with suppress(OSError):  # without it, the peak at the start counts as an input's
             _CLEAR.write_text("5")
         self._start = _peak_bytes()
         self._children = _children_bytes()
         self.costs = Costs()
 
     def measure(self, name: str, act: Callable[[], _Outcome]) -> _Outcome:
-        """Run an act and return what it returns."""
+        """Run an act, measure it and return its result."""
         began = _computed_s()
         try:
             return act()

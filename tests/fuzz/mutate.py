@@ -33,13 +33,13 @@ _DEEPEST_SPOILED = 6
 
 
 def mutated(seed: bytes, chooser: random.Random) -> bytes:
-    """Return a variant of a valid file: one half broken as bytes, one well-formed with hostile content."""
+    """Return a variant of a valid file. Half have broken bytes, half are well-formed with hostile content."""
     if chooser.random() < 0.5:
         return _broken_bytes(seed, chooser)
     try:
         return _hostile_content(seed, chooser)
     except Exception:
-        # The writer refuses some contents: those come as broken bytes instead.
+        # The writer refuses some contents. Such inputs become broken bytes instead.
         return _broken_bytes(seed, chooser)
 
 
@@ -129,7 +129,7 @@ def _spoil_sequence(place: Dataset, element: DataElement, kind: int, chooser: ra
 
 
 def _can_be_written(dataset: Dataset) -> bool:
-    # What the writer refuses below sixty items costs it a text that doubles with each of them.
+    # If the writer refuses a value below sixty nested items, then its message doubles with each level.
     try:
         dcmwrite(BytesIO(), dataset, implicit_vr=False, little_endian=True)
     except Exception:

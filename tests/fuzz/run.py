@@ -1,7 +1,7 @@
-"""Tries hostile inputs in a process of its own, so that their memory is theirs and a crash ends only it.
+"""Try hostile inputs in a separate process. So their memory can be measured, and a crash ends only it.
 
-Run as ``python -m tests.fuzz.run FOLDER INPUTS SEED``. The last input is in ``current.dcm`` where a crash
-left it; ``report.json`` has what was found.
+Run as ``python -m tests.fuzz.run FOLDER INPUTS SEED``. After a crash, ``current.dcm`` is the last input.
+``report.json`` has the findings.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from tests.fuzz.kinds import SHARES, open_kinds
 from tests.fuzz.measured import Meter, resident_bytes
 
 _SETTLED_AFTER = 200
-"""Inputs of a kind after which its memory must not grow any more."""
+"""Number of inputs of a kind after which the memory must not grow any more."""
 
 
 def main(folder: Path, inputs: int, seed: int) -> None:

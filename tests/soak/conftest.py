@@ -6,5 +6,5 @@ import pytest
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Length of a run."""
+    """Add the option for the length of a run."""
     parser.getgroup("soak").addoption("--minutes", type=float, default=30.0, help="for how long to push")

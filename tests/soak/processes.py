@@ -1,4 +1,4 @@
-"""The resources that a process tree holds, read from ``/proc``."""
+"""The resources of a process tree, read from ``/proc``."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Holdings:
 
 
 def holdings(pid: int) -> Holdings:
-    """Look at a process and all its descendants; one that ends meanwhile counts as nothing."""
+    """Sum over a process and all its descendants. A process that ends meanwhile is not counted."""
     memory, handles, threads = 0.0, 0, 0
     for entry in (pid, *descendants(pid)):
         folder = Path("/proc") / str(entry)

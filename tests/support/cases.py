@@ -35,7 +35,7 @@ def receiving_case(session: Session, series_uid: str = "1.2.3", slices: int = 2)
 
 
 def ready_case(session: Session, series_uid: str = "1.2.3", slices: int = 2) -> Case:
-    """A READY case, round 1 due."""
+    """A READY case whose round 1 is due."""
     case = receiving_case(session, series_uid, slices)
     instances = session.query(Instance).filter_by(series_instance_uid=series_uid).all()
     lifecycle.make_ready(
@@ -51,7 +51,7 @@ def ready_case(session: Session, series_uid: str = "1.2.3", slices: int = 2) -> 
 
 
 def publish_round(session: Session, case: Case, destinations: Sequence[str] = ()) -> None:
-    """Carry the newest round through computing and publishing, as the workers' jobs would."""
+    """Compute and publish the newest round, as the workers' jobs would."""
     round_ = case.current_round
     assert round_ is not None
     lifecycle.start_computing(session, case, actor="worker")
@@ -65,7 +65,7 @@ def publish_round(session: Session, case: Case, destinations: Sequence[str] = ()
 
 
 def new_result(case: Case, round_number: int, k: int, destinations: tuple[str, ...] = ()) -> NewResult:
-    """A candidate's row-to-be."""
+    """The values for the row of candidate `k`."""
     return NewResult(
         kind=ResultKind.CANDIDATE,
         k=k,
@@ -86,10 +86,10 @@ def candidate_uid(case: Case, round_number: int, k: int) -> str:
 
 
 def open_item(session: Session, case: Case, kind: WorkKind) -> WorkItem:
-    """The one open work item of a kind."""
+    """The only open work item of a kind."""
     return session.query(WorkItem).filter_by(case_id=case.id, kind=kind, open=True).one()
 
 
 def expire_lease(item: WorkItem) -> None:
-    """Let a lease run out, as time would."""
+    """Set the end of a lease to the past."""
     item.lease_until = utc_now() - timedelta(seconds=1)

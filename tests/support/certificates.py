@@ -24,7 +24,7 @@ class Certificate:
 
     @property
     def fingerprint(self) -> str:
-        """As allow rules write it."""
+        """The fingerprint in the form of the allow rules."""
         loaded = x509.load_pem_x509_certificate(self.certificate.read_bytes())
         return "sha256:" + loaded.fingerprint(hashes.SHA256()).hex(":").upper()
 
@@ -44,7 +44,7 @@ class Authority:
         self.ca.write_bytes(self._certificate.public_bytes(serialization.Encoding.PEM))
 
     def revoke(self, file: Path, *revoked: Certificate, days: int = 1) -> Path:
-        """Write the list of revoked certificates, which promises the next one in `days`; return `file`."""
+        """Write the list of revoked certificates, whose next update is due in `days`; return `file`."""
         now = datetime.datetime.now(datetime.UTC)
         builder = x509.CertificateRevocationListBuilder().issuer_name(self._name)
         builder = builder.last_update(now - 30 * _DAY).next_update(now + days * _DAY)

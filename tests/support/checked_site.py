@@ -1,4 +1,4 @@
-"""A site that `uair check` finds well, and whose parts a test can break."""
+"""A site on which `uair check` finds no fault, and whose parts a test can break."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ read_broker_limits = servers._read_consumer_timeout_ms
 
 
 class CheckedSite:
-    """A configuration that checks without a fault, whose parts a fault may break."""
+    """A configuration on which the check finds no fault, and whose parts a test can break."""
 
     def __init__(self, folder: Path, url: str, rabbitmq: RabbitMQ, pacs: int, stack: ExitStack) -> None:
         self.folder, self.stack, self.rabbitmq = folder, stack, rabbitmq
@@ -55,7 +55,7 @@ class CheckedSite:
         return database
 
     def tls(self, days: int = 25 * 365) -> dict[str, str]:
-        """TLS files of the node, its certificate valid for so many more days."""
+        """TLS files of the node. Its certificate is valid for `days` more days."""
         authority = Authority(self.folder / "tls", "ca", days=25 * 365)
         node, other = authority.issue("node", days=days), authority.issue("other")
         files = {"certificate": node.certificate, "key": node.key, "ca": authority.ca}
@@ -63,7 +63,7 @@ class CheckedSite:
         return {**self.values["node"]["tls"], "other_key": str(other.key)}
 
     def revoke(self, days: int = 1) -> Path:
-        """A list of revoked certificates, which promises the next one in so many days."""
+        """A list of revoked certificates, whose next update is due in `days` days."""
         self.tls()
         crl = Authority(self.folder / "tls", "ca").revoke(self.folder / "tls" / "crl.pem", days=days)
         self.values["node"]["tls"]["crl"] = str(crl)
@@ -74,14 +74,14 @@ class CheckedSite:
         return self.config
 
     def check(self) -> tuple[int, dict[str, Finding]]:
-        """Run the check; return a script's exit status, and what it found that is not well, by code."""
+        """Run the check; return its exit status, and its faults and warnings by code."""
         findings, status = checked(self.write())
         return status, {finding.code: finding for finding in findings if finding.level != Level.OK}
 
 
 @contextmanager
 def pacs_for(*sop_classes: str) -> Iterator[int]:
-    """DCMTK's archive, which knows our AE title and its own; or a listener for some SOP classes only."""
+    """DCMTK's archive, which knows our AE title and its own; or a listener for `sop_classes` only."""
     if sop_classes:
         entity = AE("PACS")
         for sop_class in sop_classes:

@@ -1,7 +1,7 @@
 """A headless Chromium, driven through the DevTools protocol over a pair of pipes.
 
-This module runs the browser's process. It has the few commands that a test needs: open a page, ask it
-something, move the mouse, take a picture. It is independent of any page. Chromium ends when its pipe closes,
+This module runs the browser's process. It has the few commands that a test needs: open a page, evaluate an
+expression, move the mouse, take a picture. It is independent of any page. Chromium ends when its pipe closes,
 so it cannot outlive the test.
 """
 
@@ -31,7 +31,7 @@ _FLAGS = (
     "--enable-unsafe-swiftshader",
     "--ignore-gpu-blocklist",
     "--disable-dev-shm-usage",
-    # Nothing but the page may ask the network for anything.
+    # Only the page may use the network.
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
@@ -43,7 +43,7 @@ _FLAGS = (
 _LAUNCH = 'read_fd=$1 write_fd=$2; shift 2; eval "exec \\"\\$@\\" 3<&$read_fd 4>&$write_fd"'
 _FIRST_FREE_FD = 10
 _GLIDE_STEPS = 6
-# Windows virtual key codes, which DevTools asks for.
+# Windows virtual key codes, which DevTools needs.
 _KEY_CODES = {
     "Tab": 9,
     "Enter": 13,
@@ -58,7 +58,7 @@ _KEY_CODES = {
 
 
 class PageError(RuntimeError):
-    """A script in the page threw, or the browser refused a command."""
+    """A script in the page threw an exception, or the browser refused a command."""
 
 
 class Chromium:
@@ -67,7 +67,7 @@ class Chromium:
     Parameters
     ----------
     folder
-        An empty one of its own, for profile and log.
+        An empty folder of the browser's own, for profile and log.
     width, height
         Size of the page in CSS pixels; a CSS pixel is a pixel of a picture.
 
@@ -108,7 +108,7 @@ class Chromium:
         self._attach(width, height)
 
     def open(self, url: str) -> None:
-        """Load a page; return when the browser has begun with it."""
+        """Start to load a page; return before the page is complete."""
         self.complaints.clear()
         self.command("Page.navigate", url=url)
 
@@ -133,7 +133,7 @@ class Chromium:
         Raises
         ------
         TimeoutError
-            It was not within `timeout_s`; the text says `what` was waited for and what errors the page had.
+            The expression was not true within `timeout_s`. The text has `what` and the page's errors.
         """
         found: list[Any] = []
 
@@ -150,7 +150,7 @@ class Chromium:
     def move(self, x: float, y: float) -> None:
         """Move the mouse, no button pressed, to a point in CSS pixels.
 
-        It glides there: menus close under a mouse that jumps.
+        It moves in small steps, since menus close under a mouse that jumps.
         """
         from_x, from_y = self._mouse
         for step in range(1, _GLIDE_STEPS + 1):
@@ -178,7 +178,7 @@ class Chromium:
             )
 
     def drag(self, points: Sequence[tuple[float, float]]) -> None:
-        """Press the left button at the first point, move over the others and let go at the last."""
+        """Press the left button at the first point, move over the other points, release it at the last."""
         (x, y), (last_x, last_y) = points[0], points[-1]
         self.move(x, y)
         button = {"button": "left", "clickCount": 1}
@@ -204,9 +204,9 @@ class Chromium:
         Raises
         ------
         PageError
-            The browser refused it, or is gone.
+            The browser refused the command, or has ended.
         TimeoutError
-            It did not answer.
+            The browser did not answer within `timeout_s`.
         """
         self._last_id += 1
         message: dict[str, Any] = {"id": self._last_id, "method": method, "params": parameters}
@@ -277,7 +277,7 @@ class Chromium:
 
 
 def _pipe() -> tuple[int, int]:
-    """Return reading and writing end of a pipe, both above the descriptors that DevTools uses."""
+    """Return reading and writing end of a pipe. Their numbers are above the descriptors of DevTools."""
     ends = os.pipe()
     high = [fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, _FIRST_FREE_FD) for end in ends]
     for end in ends:

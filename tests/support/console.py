@@ -1,4 +1,4 @@
-"""A console over a node's real data, and its user, who logs in by the form, as with a browser."""
+"""A console on a node's real data, and a user who logs in by the form, as in a browser."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Site:
 
     @property
     def context(self) -> Context:
-        """The node's."""
+        """The node's context."""
         return self.console.context
 
     @contextmanager
@@ -54,7 +54,7 @@ class Site:
         return client
 
     def log_in(self, client: TestClient, name: str, password: str = PASSWORD) -> int:
-        """Fill in the form; return the status of the answer."""
+        """Fill in and send the login form; return the status of the answer."""
         form = hidden_fields(client.get("/login").text)
         return client.post("/login", data={**form, "name": name, "password": password}).status_code
 
@@ -78,7 +78,7 @@ def _users() -> str:
 
 
 def hidden_fields(page: str) -> dict[str, str]:
-    """The hidden fields of the page's last form, the logout's aside."""
+    """The hidden fields of the page's last form, except the logout form."""
     fields = re.findall(r'<input type="hidden" name="([^"]+)" value="([^"]*)">', page)
     return {name: unescape(value) for name, value in fields}
 

@@ -1,4 +1,4 @@
-"""A headless Chromium that is logged in at a console which really serves, and what its pages must obey."""
+"""A headless Chromium that is logged in at a running console, and rules for the console's pages."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Browser:
     context: Context
 
     def open(self, path: str) -> None:
-        """Open a page and wait until it is whole."""
+        """Open a page and wait until it is complete."""
         self.chromium.open(self.url + path)
         where = f"location.href === {self.url + path!r} && document.readyState === 'complete'"
         self.chromium.wait_for(where, f"the page {path}", 30.0)

@@ -28,7 +28,7 @@ class DcmjsReceiver(Server):
     Attributes
     ----------
     port, received
-        Where it listens, and where its files are.
+        The port that it listens on, and the folder of its files.
     """
 
     def __init__(self, folder: Path) -> None:

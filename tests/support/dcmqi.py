@@ -1,4 +1,4 @@
-"""Independent eyes on a SEG: dcmqi, which reads it, and dciodvfy, which holds it against the standard."""
+"""Independent readers of a SEG: dcmqi reads it, and dciodvfy compares it with the standard."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _DTYPES = {"short": "<i2", "unsigned short": "<u2", "unsigned char": "u1"}
 
 @dataclass(frozen=True)
 class ReadSegment:
-    """One segment as a program reads it: a mask `(Z, Y, X)` and its affine, voxel (k, j, i, 1) to LPS mm."""
+    """One segment that a program read: a mask `(Z, Y, X)` and its affine, voxel (k, j, i, 1) to LPS mm."""
 
     label: str
     tracking_uid: str
@@ -29,7 +29,7 @@ class ReadSegment:
     rgb: tuple[int, int, int] | None = None
 
     def covers_exactly(self, points_mm: np.ndarray[Any, Any]) -> bool:
-        """Return whether the mask's voxels are those whose centres are `points_mm` `(N, 3)`, LPS."""
+        """Return whether the centres of the mask's voxels are exactly `points_mm` `(N, 3)`, LPS."""
         homogeneous = np.c_[points_mm, np.ones(len(points_mm))]
         exact = (np.linalg.inv(self.affine) @ homogeneous.T)[:3].T
         index = np.rint(exact).astype(int)

@@ -19,9 +19,10 @@ class StoreScp(Server):
     Attributes
     ----------
     aet, port
-        How it is called.
+        Its AE title and its port.
     received
-        Where its files are, one an instance, unique names; a file is complete before its C-STORE is answered.
+        The folder of its files. Each instance is a file with a unique name. A file is complete before its
+        C-STORE is answered.
     """
 
     def __init__(self, binary: Path, folder: Path, aet: str, options: Sequence[str] = ()) -> None:
@@ -75,8 +76,8 @@ class Dcmtk:
     ) -> subprocess.CompletedProcess[str]:
         """Send files and folders (searched recursively) in one association; `returncode` 0 is success.
 
-        Presentation contexts are those that the files need (``--required``): storescu proposes neither SEG
-        nor SR of its own accord.
+        It proposes the presentation contexts that the files need (``--required``). By default, storescu does
+        not propose SEG and SR.
         """
         options = ["--aetitle", calling, "--call", called, "--scan-directories", "--recurse", "--required"]
         files = [str(path) for path in paths]

@@ -1,4 +1,4 @@
-"""The processes of docker-compose.yml: the compose test checks them, the end-to-end test starts them."""
+"""The processes of docker-compose.yml. The compose test checks them, and the end-to-end test starts them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ CONFIG = "/etc/uair/hospital.yaml"
 NODE_COMMAND = ("uair", "node", "--config", CONFIG)
 GPU_COMMAND = ("uair", "worker", "--queue", "gpu", "--config", CONFIG)
 IO_COMMAND = ("uair", "worker", "--queue", "io", "--config", CONFIG)
-# What each of the three gets by environment; all else is in the configuration file.
+# The environment variables of the three processes. All other settings are in the configuration file.
 ENVIRONMENT = (
     "UAIR_DATABASE__PASSWORD_FILE",
     "UAIR_BROKER__PASSWORD_FILE",

@@ -1,4 +1,4 @@
-"""Lesions as a reader measures them, and as a candidate draws them."""
+"""The length of a lesion as a reader measures it, and the voxels of a lesion in a candidate."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pydicom import Dataset
 
 
 def longest_line(mask: np.ndarray) -> tuple[int, np.ndarray]:
-    """Return the slice on which a lesion is largest, and its two pixels farthest apart (row, column)."""
+    """Return the slice on which a lesion is largest, and its two most distant pixels (row, column)."""
     k = int(mask.sum(axis=(1, 2)).argmax())
     pixels = np.argwhere(mask[k])
     apart = np.linalg.norm(pixels[:, None] - pixels[None], axis=2)

@@ -1,4 +1,4 @@
-"""Segmentations as other programs return them: highdicom as the writer, new UIDs, any encoding."""
+"""Segmentations in the form in which other programs return them: by highdicom, new UIDs, any encoding."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ TRACKED = (
 
 
 def reread(dataset: Dataset) -> Dataset:
-    """Pass through bytes, as what a peer sent."""
+    """Write a data set to bytes and read it again, as if a peer had sent it."""
     buffer = BytesIO()
     dataset.save_as(buffer, enforce_file_format=True)
     buffer.seek(0)

@@ -1,4 +1,4 @@
-"""Encoders of every transfer syntax that the node offers: real ones, each changes a file of one frame."""
+"""Real encoders of every transfer syntax that the node offers. Each encoder changes a file of one frame."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def _by_dcmtk(program: str, *options: str) -> Encode:
 
 
 def _in_8_bits(then: Encode) -> Encode:
-    """JPEG Baseline holds 8 bits: such a CT exists as a secondary reconstruction."""
+    """Reduce an image to 8 bits for JPEG Baseline. Such a CT exists as a secondary reconstruction."""
 
     def encode(path: Path) -> None:
         dataset = pydicom.dcmread(path)
@@ -131,7 +131,7 @@ LOSSY: dict[UID, Encode] = {
 
 
 def smooth_series(folder: Path) -> tuple[list[Path], np.ndarray]:
-    """A series that lossy codecs are made for: unsigned, 12 bits, no noise."""
+    """A series that suits lossy codecs: unsigned, 12 bits, no noise."""
     z, y, x = np.mgrid[0:3, 0:64, 0:48]
     hu = (400 * np.sin(x / 9) + 300 * np.cos(y / 7) + 20 * z).astype(np.int16)
     paths = write_ct_series(folder, hu, affine_of())
@@ -146,7 +146,7 @@ def smooth_series(folder: Path) -> tuple[list[Path], np.ndarray]:
 
 
 def claiming(frame: bytes, rows: int, columns: int) -> bytes:
-    """The same coded frame of a JPEG family, stating another size."""
+    """The same coded frame of a JPEG family, with another size in its header."""
     changed = bytearray(frame)
     if frame.startswith(b"\xff\x4f"):
         struct.pack_into(">LL", changed, 8, columns, rows)
@@ -193,7 +193,8 @@ def _coded(plane: np.ndarray, syntax: UID, folder: Path) -> bytes:
 def many_precincts(side: int, exponent: int) -> bytes:
     """JPEG 2000 (ISO 15444-1 Annex A) of one tile without its data; precincts have a side of 2 ** exponent.
 
-    A decoder keeps some hundred bytes for each precinct: with exponent 0 2.3 GiB for 2048 x 2048 pixels.
+    A decoder keeps some hundred bytes for each precinct. With exponent 0, this is 2.3 GiB for 2048 x 2048
+    pixels.
     """
     sizes = struct.pack(">H8LH", 0, side, side, 0, 0, side, side, 0, 0, 1) + b"\x07\x01\x01"
     coding = bytes([1, 0, 0, 1, 0, 0, 0, 0, 0, 1, exponent << 4 | exponent])

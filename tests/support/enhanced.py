@@ -38,7 +38,7 @@ _TAKEN_OVER = (
 )
 _ACQUIRED = "20260105093000"
 PER_FRAME_RESCALE = (2.0, 0.5)
-"""Rescale Slope of even and odd frames where each has its own."""
+"""Rescale Slope of even and odd frames if each frame has its own."""
 
 
 def write_enhanced_ct(
@@ -56,13 +56,13 @@ def write_enhanced_ct(
     Parameters
     ----------
     instances
-        Slices go to them in turn, so that each has gaps that another fills.
+        Number of instances. Slices go to the instances in turn, so each instance has gaps that others fill.
     own_planes
-        Orientation and spacing in every frame's own functional groups, not in the shared ones.
+        Whether each frame's own functional groups have orientation and spacing, instead of the shared groups.
     own_rescale
-        Slopes that alternate from frame to frame, not a shared one; the same HU.
+        Whether slopes alternate from frame to frame, instead of one shared slope. The HU are the same.
     transfer_syntax
-        Compress with it.
+        The transfer syntax of the pixels; uncompressed if empty.
     attributes
         Attributes of each instance's root.
     """

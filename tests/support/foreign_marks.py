@@ -1,4 +1,4 @@
-"""Measurement reports by the JavaScript programs that viewers are made of."""
+"""Measurement reports by the JavaScript libraries that viewers use."""
 
 from __future__ import annotations
 

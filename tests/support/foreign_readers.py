@@ -1,7 +1,7 @@
 """Readers of SEG that share no code with ours: dcmjs and Cornerstone in Node.js, pydicom-seg, itkwasm-dicom.
 
-Each is a small program in `foreign/` that reads a list of objects in one process. scripts/install-peers.sh
-installs what they import into the user's cache folder.
+Each reader is a small program in `foreign/` that reads a list of objects in one process.
+scripts/install-peers.sh installs the packages that they import into the user's cache folder.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ class SegOnSeries:
     segmentation
         The SEG's file.
     images
-        The files of the series, in the order of axis 0; that of a multi-frame image comes with each frame.
+        The file of each slice, in the order of axis 0. All frames of a multi-frame image have the same file.
     frames
-        The frame number of each of `images`; None of a single-frame image. Empty if all are single-frame.
+        The frame number of each of `images`; None for a single-frame image. Empty if all are single-frame.
     affine
         ``(4, 4)``: index ``(z, y, x, 1)`` on the series to LPS in mm.
     """
@@ -50,7 +50,7 @@ class SegOnSeries:
     frames: Sequence[int | None] = ()
 
     def entries(self) -> list[dict[str, Any]]:
-        """Return the images as the programs' job has them."""
+        """Return the images in the form of the programs' job."""
         frames = self.frames or [None] * len(self.images)
         return [{"path": str(path), "frame": frame} for path, frame in zip(self.images, frames, strict=True)]
 
@@ -98,7 +98,7 @@ def read_segs(reader: str, objects: Sequence[SegOnSeries], folder: Path) -> list
 
 
 def python_program(name: str) -> list[str]:
-    """Return the command of a Python program in `foreign/`, by the interpreter of its packages."""
+    """Return the command of a Python program in `foreign/`, with the interpreter that has its packages."""
     python = peers_folder() / "python" / "bin" / "python"
     if not python.exists():
         absent("not installed: the packages of scripts/peers/requirements.txt")

@@ -1,4 +1,4 @@
-"""A disk that fails under the durable writes of one module, while all others go on."""
+"""A disk that fails for the durable writes of one module. The writes of other modules succeed."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from types import FrameType
 import pytest
 
 _WRITERS = {"uair_node.storage.store", "uair_node.results.result_writer", "contextlib"}
-"""Modules that write for others."""
+"""Modules that write for other modules."""
 
 
 @contextmanager
 def failing_writes_of(module: str, number: int) -> Iterator[list[str]]:
-    """Let each durable write that a module asks for fail at its sync; gives the names of these files.
+    """Let each durable write of a module fail at its sync. Yield the names of these files.
 
     Most file systems report a full disk there at the latest. Syncs of folders and of other modules succeed.
     """
@@ -42,7 +42,7 @@ def _writing(frame: FrameType | None) -> FrameType | None:
 
 
 def _asker(frame: FrameType | None) -> str:
-    """Return the module that asked for a write."""
+    """Return the module that started a write."""
     while frame is not None and frame.f_globals["__name__"] in _WRITERS:
         frame = frame.f_back
     assert frame is not None, "somebody asked for it"

@@ -1,15 +1,14 @@
-"""Runs one command and ends it when the process that started this guard is gone.
+"""Run one command and end it when the process that started this guard has ended.
 
-A server that a test started must not outlive the test. This holds even if pytest is killed with SIGKILL and
-no fixture gets to clean up. The guard holds the reading end of a pipe as its standard input. The test process
-holds the writing end, so the kernel closes it in every case. The guard is independent of the servers. Run as
-a script:
+A server that a test started must not outlive the test, even if SIGKILL ends pytest and no fixture can clean
+up. The guard has the reading end of a pipe as its standard input. The test process has the writing end, so
+the kernel closes it in every case. The guard is independent of the servers. Run as a script:
 
     python guard.py SIGNAL COMMAND [ARGUMENT ...]
 
-`SIGNAL` (``SIGTERM``, ``SIGINT``, …) goes to the command's process group when the pipe closes, SIGKILL
-follows if that did not end it within five seconds. SIGTERM to the guard becomes `SIGNAL` to the group,
-SIGUSR1 becomes SIGKILL. The exit status is the command's.
+When the pipe closes, the guard sends `SIGNAL` (``SIGTERM``, ``SIGINT``, …) to the command's process group. If
+the command does not end within five seconds, then SIGKILL follows. If the guard receives SIGTERM, then it
+sends `SIGNAL` to the group; for SIGUSR1, it sends SIGKILL. The exit status is the command's.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ def main(arguments: Sequence[str]) -> int:
             return
 
     def watch_pipe() -> None:
-        while os.read(0, 1):  # not sys.stdin: its lock would hold up the interpreter's end
+        while os.read(0, 1):  # not sys.stdin: its lock would block the interpreter's end
             pass
         to_group(stop_signal)
         try:
@@ -46,10 +45,10 @@ def main(arguments: Sequence[str]) -> int:
 
     signal.signal(signal.SIGTERM, lambda *_: to_group(stop_signal))
     signal.signal(signal.SIGUSR1, lambda *_: to_group(signal.SIGKILL))
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is pytest's; its fixtures end us
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for pytest, whose fixtures end the guard
     threading.Thread(target=watch_pipe, daemon=True).start()
     status = command.wait()
-    to_group(signal.SIGKILL)  # what the command left behind in its group
+    to_group(signal.SIGKILL)  # ends processes that the command left in its group
     return status if status >= 0 else 128 - status
 
 

@@ -1,4 +1,4 @@
-"""HTTPS before a server that speaks HTTP, as a department's reverse proxy does it."""
+"""An HTTPS front of a server that speaks HTTP, like a department's reverse proxy."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.support.certificates import Certificate
 
 @contextmanager
 def https_front(port: int, certificate: Certificate) -> Iterator[int]:
-    """Take TLS connections and pass their bytes to a loopback port; gives the port to call."""
+    """Accept TLS connections and pass their bytes to a loopback port. Yield the port to call."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate.certificate, certificate.key)
     with socket.create_server(("127.0.0.1", 0)) as server:

@@ -1,4 +1,4 @@
-"""Instances as the listener would hand them on, and a context to receive them in."""
+"""Instances in the form in which the listener passes them on, and a context that receives them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def context_in(folder: Path, database_url: str, **sections: object) -> Iterator[
 
 
 def received(path: Path, verb: Verb = Verb.STORE, calling_ae: str = "ROUTER") -> ReceivedInstance:
-    """The instance in a file, as it would arrive."""
+    """The instance in a file, as if a sender had sent it."""
     header = dcmread(path, stop_before_pixels=True)
     return ReceivedInstance(
         verb=verb,

@@ -1,4 +1,4 @@
-"""dciodvfy holds an object against the standard, dcentvfy holds objects against each other."""
+"""Checks by dciodvfy, which compares an object with the standard, and dcentvfy, which compares objects."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.support.server import need
 
 
 def iod_errors(path: Path, iod: str) -> list[str]:
-    """Return the lines in which dciodvfy calls `path` wrong; it must take it for an `iod`."""
+    """Return dciodvfy's error lines about `path`. dciodvfy must recognise the object as an `iod`."""
     (program,) = need("dciodvfy")
     done = subprocess.run([str(program), str(path)], capture_output=True, text=True, timeout=120)
     output = (done.stdout + done.stderr).splitlines()
@@ -20,15 +20,15 @@ def iod_errors(path: Path, iod: str) -> list[str]:
 
 
 ACCESSION_NUMBER_ELSEWHERE = "Different information entities for attribute - Element=<AccessionNumber>"
-"""Message of dcentvfy for every image beside every report that have an Accession Number, by any program.
+"""Message of dcentvfy for each image with each report if both have an Accession Number, from any program.
 
-Its tables file that of an image under the series, since Request Attributes have one, and that of a report
-under the study.
+In its tables, the number of an image belongs to the series, since Request Attributes have one. The number of
+a report belongs to the study.
 """
 
 
 def study_disagreements(paths: Iterable[Path]) -> list[str]:
-    """Return what dcentvfy says of objects that share patient, study or series, without the files' names."""
+    """Return dcentvfy's messages about objects of one patient, study or series, without the files' names."""
     (program,) = need("dcentvfy")
     command = [str(program), *map(str, paths)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=580)

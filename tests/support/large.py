@@ -1,7 +1,7 @@
-"""The database of a department after three years: 100,000 cases, written by the database itself in bulk.
+"""The database of a department after three years: 100,000 cases. SQL statements write the rows in bulk.
 
-What retention has deleted by then is not there: slices and files of all but the newest cases, rows of old
-rejections. A few accepted cases are due for retention.
+It lacks the data that retention has deleted by then: rows of old rejections, and slices and files of all but
+the newest cases. A few accepted cases are due for retention.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _TABLES = (
 def fill(database: Database, count: int) -> None:
     """Write `count` cases into a migrated, empty database."""
     if database.engine.dialect.name == "sqlite":
-        database.close()  # what it left open would hold the file
+        database.close()  # an open connection would lock the file
         _fill_sqlite(str(database.engine.url.database), count)
     else:
         _fill_postgresql(database, count)
@@ -45,13 +45,13 @@ def _fill_sqlite(file: str, count: int) -> None:
 
 def _fill_postgresql(database: Database, count: int) -> None:
     with database.engine.begin() as connection:
-        connection.execute(text("SET LOCAL session_replication_role = replica"))  # checks no foreign key
+        connection.execute(text("SET LOCAL session_replication_role = replica"))  # no foreign key checks
         for statement in _statements("postgresql", count):
             connection.execute(text(statement))
         for table in _TABLES:
             sequence = f"pg_get_serial_sequence('{table}', 'id')"
             connection.execute(text(f"SELECT setval({sequence}, (SELECT max(id) FROM {table}))"))
-    # As its autovacuum does in time.
+    # PostgreSQL's autovacuum does this after a while.
     with database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.execute(text("VACUUM ANALYZE"))
 

@@ -1,4 +1,4 @@
-"""A listener in a process of its own, beside a case that waits for a reader, for measurements of its memory.
+"""A listener in a process of its own, for measurements of its memory. It has a case that waits for a reader.
 
 Run as ``python -m tests.support.listening FOLDER SLICE...``; it prints its port and ends with its input.
 """

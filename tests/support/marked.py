@@ -1,4 +1,4 @@
-"""Reports with marks as highdicom writes them: measurements on images (TID 1501) and regions (TID 1410)."""
+"""Reports with marks, written by highdicom: measurements on images (TID 1501) and regions (TID 1410)."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ from tests.support.selections import new_uid
 
 @dataclass(frozen=True)
 class Drawn:
-    """One graphic: on `image` (column, row), or in its frame of reference (x, y, z mm).
+    """One graphic, on `image` (column, row) or in the image's frame of reference (x, y, z mm).
 
-    `finding` and `site` are codes; `region` writes it as an image region instead of a measurement.
+    `finding` and `site` are codes. With `region`, the graphic is an image region instead of a measurement.
     """
 
     graphic_type: str

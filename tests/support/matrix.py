@@ -1,4 +1,4 @@
-"""Recognised meanings of each writer's objects: tables of README and docs/readers.md, asserted by tests."""
+"""The node's interpretation of each writer's objects: tables of README and docs/readers.md, for tests."""
 
 from __future__ import annotations
 
@@ -44,14 +44,14 @@ MATRIX: Mapping[str, Mapping[str, str]] = {
 
 
 def recognised(selection: Selection) -> str:
-    """Say what a selection was recognised as, in the words of the table."""
+    """Return the recognised meaning of a selection, in the words of the table."""
     if selection.outcome == SelectionOutcome.REFUSED:
         return f"`{selection.code}`"
     return f"edit of candidate {selection.picked}" if selection.artifact else selection.answer.words
 
 
 def as_markdown() -> str:
-    """Return the table as the README has it."""
+    """Return the table of the README."""
     lines = ["| writer | " + " | ".join(COLUMNS) + " |", "|---|" + "---|" * len(COLUMNS)]
     for writer, cells in MATRIX.items():
         lines.append("| " + " | ".join([writer, *(cells[column] for column in COLUMNS)]) + " |")
@@ -110,11 +110,11 @@ ANSWERS: Mapping[tuple[str, str], str] = {
     (ADDED, '"Liver vessels", coded as Blood vessel'): "candidate 3, the segment is left out",
     (UNRELATED, '"Segment 6", coded as Tissue, in the liver'): "`edited-unrecognised`",
 }
-"""Writer and what it sends -> what the node makes of it, on `UAIR_PICK` unless another title is named."""
+"""Writer and its object -> the node's answer, on `UAIR_PICK` unless another title is named."""
 
 
 def outcome(selection: Selection, replaced: bool = False) -> str:
-    """Say what became of a selection, in the words of `ANSWERS`; `replaced`: it replaced another."""
+    """Return the result of a selection, in the words of `ANSWERS`; `replaced`: it replaced a selection."""
     if selection.outcome == SelectionOutcome.REPEATED:
         return "repeated"
     words = recognised(selection)
@@ -126,7 +126,7 @@ def outcome(selection: Selection, replaced: bool = False) -> str:
 
 
 def answers_as_markdown() -> str:
-    """Return the table as docs/readers.md has it: writer, what it sends, what the node makes of it."""
+    """Return the table of docs/readers.md: writer, its object, the node's answer."""
     rows = [
         (writer, _SENT.get(column) or _SENT_AND_REFUSED[writer], cell)
         for writer, cells in MATRIX.items()
@@ -154,11 +154,11 @@ MARK_WRITERS: Mapping[str, Sequence[str]] = {
     "Weasis GSPS": _MARKS,
     "highdicom GSPS, display units": _MARKS,
 }
-"""Writer -> what the node makes of its marks, in the order of `MARK_COLUMNS`."""
+"""Writer -> the node's interpretation of its marks, in the order of `MARK_COLUMNS`."""
 
 
 def marked(selection: Selection) -> Sequence[str]:
-    """Say what marks were understood as, in the words of the table."""
+    """Return the interpretation of marks, in the words of the table."""
     marks = marks_of(selection.marks)
     if selection.outcome == SelectionOutcome.REFUSED or marks is None:
         return [f"`{selection.code}`"]
@@ -167,6 +167,6 @@ def marked(selection: Selection) -> Sequence[str]:
 
 
 def marks_as_markdown() -> str:
-    """Return the table of marks as docs/readers.md has it."""
+    """Return the table of marks of docs/readers.md."""
     lines = ["| writer | " + " | ".join(MARK_COLUMNS) + " |", "|---|" + "---|" * len(MARK_COLUMNS)]
     return "\n".join([*lines, *("| " + " | ".join([w, *cells]) + " |" for w, cells in MARK_WRITERS.items())])

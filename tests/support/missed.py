@@ -1,4 +1,4 @@
-"""A case that waits for a reader and lacks a lesion; what its reader sends is told at once."""
+"""A case that waits for a reader and lacks a lesion. The node processes the reader's objects at once."""
 
 from __future__ import annotations
 
@@ -32,19 +32,19 @@ ON_LESION: tuple[Pixel, Pixel] = ((5.5, 7.0), (8.5, 8.5))
 
 
 class MissedCase:
-    """The case and its reader's hand.
+    """The case, with methods for its reader's actions.
 
     Attributes
     ----------
     context, volume
-        Its node, and its series as it is read.
+        Its node's context, and its series as a volume.
     """
 
     def __init__(self, context: Context, volume: Volume) -> None:
         self.context, self.volume = context, volume
 
     def image(self, k: int) -> Dataset:
-        """Slice `k` as it was sent."""
+        """The DICOM image of slice `k`."""
         return dcmread(self.volume.slices[k].path)
 
     def line(self, *points: Pixel, k: int = 9, **more: object) -> Drawn:
@@ -58,13 +58,13 @@ class MissedCase:
         return self.send_file(path, verb)
 
     def send_file(self, path: Path, verb: Verb = Verb.PICK) -> Selection | None:
-        """As `send`, a file as it is."""
+        """Let a viewer send an unchanged file; return the newest selection."""
         Inbox(self.context).receive(received(path, verb, "VIEWER"))
         rows = self.selections()
         return rows[-1] if rows else None
 
     def selections(self) -> list[Selection]:
-        """All that was said, in its order."""
+        """All selections, oldest first."""
         with self.context.database.transaction() as session:
             found = session.query(Selection).order_by(Selection.id).all()
             session.expunge_all()
@@ -80,7 +80,7 @@ class MissedCase:
 
 @contextmanager
 def missed_case(folder: Path, volume: Volume, *, database_url: str = "") -> Iterator[MissedCase]:
-    """A new case, on a file in `folder` unless `database_url` names a database."""
+    """A new case. Its database is a file in `folder` unless `database_url` names a database."""
     candidates = [StoredCandidate(k, _labels(k - 1), "") for k in (1, 2, 3, 4)]
     with waiting_case(folder, volume, candidates, database_url=database_url) as context:
         yield MissedCase(context, volume)
@@ -95,7 +95,7 @@ def copied_missed_case(original: Path, folder: Path, volume: Volume) -> Iterator
 
 
 def missed_series(folder: Path) -> Volume:
-    """Its series, written to `folder`."""
+    """Write the case's series to `folder`, and return it as a volume."""
     return read_series(good_series(folder))
 
 
@@ -108,7 +108,7 @@ def _labels(grow: int) -> np.ndarray:
 
 
 def in_space(points: Sequence[Place]) -> list[Place]:
-    """Voxel edges (z, y, x) of the source grid in LPS mm."""
+    """Convert points (z, y, x) on the source grid, counted from voxel edges, to LPS mm."""
     index = np.column_stack([np.asarray(points) - 0.5, np.ones(len(points))])
     return [(x, y, z) for x, y, z in (index @ affine_of().T)[:, :3].tolist()]
 

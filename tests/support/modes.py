@@ -11,13 +11,13 @@ FOR_OTHERS = 0o077
 
 
 def open_to_others(folder: Path) -> list[Path]:
-    """Return the folder and what it holds, as far as a group or all users have a right to it."""
+    """Return the folder and its content, as far as its group or all users have a right."""
     return [path for path in (folder, *folder.rglob("*")) if path.lstat().st_mode & FOR_OTHERS]
 
 
 @contextmanager
 def common_umask() -> Iterator[None]:
-    """Start processes as a login shell does, whose umask lets all users read."""
+    """Set the umask of a login shell in the block. All users can then read new files."""
     before = os.umask(0o022)
     try:
         yield

@@ -20,7 +20,7 @@ class ObjectServer(Server):
     Attributes
     ----------
     endpoint
-        Where clients connect.
+        The URL for clients.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -54,7 +54,7 @@ class ObjectServer(Server):
         }
 
     def files(self) -> fsspec.AbstractFileSystem:
-        """A client of its own, for looking at what is there."""
+        """A separate client, to look at the stored objects."""
         client = {"endpoint_url": self.endpoint}
         return fsspec.filesystem("s3", key=KEY, secret=SECRET, client_kwargs=client, use_listings_cache=False)
 

@@ -1,6 +1,6 @@
-"""A case whose candidates are real objects: published, drawn and finished by the jobs that the workers run.
+"""A case whose candidates are real objects. The workers' own jobs publish, draw and finish its rounds.
 
-Only the engine is left out: the label volumes are given.
+Only the engine is left out: the tests provide the label volumes.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ JOBS: Mapping[WorkKind, Callable[[Context, Claim], Commit]] = {
 
 
 def candidate_labels(k: int) -> np.ndarray:
-    """Return candidate `k`'s labels: liver and two lesions, unlike their mirror images, growing with k."""
+    """Return candidate `k`'s labels: liver and two lesions, without symmetry. They grow with k."""
     labels = np.zeros(SHAPE, np.uint8)
     labels[3:13, 5 : 13 + k, 3:14] = 1
     labels[3:6, 12:15, 3:6] = 1
@@ -58,14 +58,14 @@ def candidate_labels(k: int) -> np.ndarray:
 
 
 class OfferedCase:
-    """One case that waits for a reader, and the reader's hand on it.
+    """One case that waits for a reader, with methods for the reader's actions.
 
     Attributes
     ----------
     context
-        Its node.
+        Its node's context.
     paths, volume
-        The series as it was sent, and as it is read.
+        The files of the series, and the series as a volume.
     """
 
     def __init__(self, context: Context, paths: Sequence[Path]) -> None:
@@ -75,19 +75,19 @@ class OfferedCase:
         self._inbox = Inbox(context)
 
     def push(self) -> None:
-        """Send the series and let its first round be computed."""
+        """Send the series and compute its first round."""
         self.receive()
         self.compute()
 
     def receive(self) -> None:
-        """Send the series as its files are now, and let it become a case."""
+        """Send the present files of the series, and let the node make a case of them."""
         for path in self.paths:
             self._inbox.receive(received(path))
         time.sleep(0.02)  # the quiet period of these tests
         assemble(self.context)
 
     def compute(self, ks: Sequence[int] = (1, 2, 3, 4)) -> None:
-        """Let the engine's part of the newest round be done; a settled one has candidate 1 alone."""
+        """Store candidates for the newest round in place of the engine; a settled round has candidate 1."""
         with self.context.database.transaction() as session:
             case = session.query(Case).one()
             round_ = case.current_round
@@ -127,12 +127,12 @@ class OfferedCase:
         return self.send_file(path, verb, calling_ae)
 
     def send_file(self, path: Path, verb: Verb = Verb.STORE, calling_ae: str = "VIEWER") -> Selection | None:
-        """Let a viewer send a file as it is; as `send`."""
+        """Let a viewer send an unchanged file; return the newest selection, if there is any."""
         self._inbox.receive(received(path, verb, calling_ae))
         return self.selections()[-1] if self.selections() else None
 
     def selections(self) -> list[Selection]:
-        """All that was said, in its order."""
+        """All selections, oldest first."""
         return self._all(Selection)
 
     def case(self) -> Case:
@@ -157,7 +157,7 @@ def do_work(context: Context, *kinds: WorkKind) -> None:
 
 
 def final_path(context: Context, case_id: int, name: str) -> Path:
-    """Return where a file lies that the accepted round of a case left."""
+    """Return the path of a file in the final folder of a case's newest round."""
     with context.database.transaction() as session:
         round_ = session.get_one(Case, case_id).current_round
         assert round_ is not None
@@ -169,9 +169,9 @@ def final_path(context: Context, case_id: int, name: str) -> Path:
 def offered_case(
     folder: Path, paths: Sequence[Path] = (), *, database_url: str = "", **sections: object
 ) -> Iterator[OfferedCase]:
-    """A case on `paths` (a good series without any) whose first four candidates are published.
+    """A case of the series in `paths` (by default a good series) whose first four candidates are published.
 
-    The database is a file in `folder` unless `database_url` names another.
+    The database is a file in `folder` unless `database_url` names another database.
     """
     url = database_url or f"sqlite:///{folder / 'uair.sqlite'}"
     with context_in(folder / "data", url, **sections) as context:

@@ -1,6 +1,6 @@
-"""The OHIF viewer before a private Orthanc, on one origin, and a reader's hand on its page.
+"""The OHIF viewer and a private Orthanc behind one origin, and a reader's actions on the viewer's page.
 
-This module has the little web server in between, and the places to click. OHIF is the published build (npm
+This module has the small web server in between, and the places to click. OHIF is the published build (npm
 ``@ohif/app``, folder ``dist``) as ``scripts/install-peers.sh`` unpacks it. Its only change is the
 configuration file that every site writes for itself.
 """
@@ -84,7 +84,7 @@ class Candidate:
 
 
 class OhifPage:
-    """The viewer's page as a reader uses it: by mouse, by wheel, by what is to be seen."""
+    """The viewer's page as a reader uses it: by mouse and wheel, and by its visible content."""
 
     def __init__(self, browser: Chromium, ohif: Ohif) -> None:
         self.browser = browser
@@ -92,7 +92,7 @@ class OhifPage:
         self._introduced = False
 
     def open_study(self, study_instance_uid: str, mode: str = "viewer") -> None:
-        """Open a study afresh and return when its first image is drawn."""
+        """Open a study again and return when its first image is drawn."""
         self.leave()
         self.browser.open(self._ohif.study_url(study_instance_uid, mode))
         self.browser.wait_for(
@@ -108,7 +108,7 @@ class OhifPage:
         self.browser.open("about:blank")
 
     def candidates(self, count: int = 4) -> list[Candidate]:
-        """Return the segmentations in the study list when `count` of them are there, in its order."""
+        """Wait until the study list has `count` segmentations, and return them in the order of the list."""
         entries = f"[...document.querySelectorAll('{_ENTRY}')]"
         self.browser.wait_for(f"{entries}.length >= {count}", f"{count} segmentations in the list")
         found = self.browser.evaluate(
@@ -121,7 +121,7 @@ class OhifPage:
         return [Candidate(*entry) for entry in found]
 
     def load(self, name: str) -> None:
-        """Double-click a segmentation and confirm that it is to be opened."""
+        """Double-click a segmentation and confirm the question whether to open it."""
         self.candidates()
         self.browser.evaluate(
             f"[...document.querySelectorAll('{_ENTRY} [data-cy=series-description-label]')]"
@@ -153,7 +153,7 @@ class OhifPage:
     def store_segmentation(self, name: str | None = None) -> None:
         """Store the active segmentation in the archive by the viewer's menu (segmentation mode).
 
-        `name` becomes the Series Description of a new series; None leaves what the viewer proposes.
+        `name` becomes the Series Description of a new series; None keeps the viewer's proposal.
         """
         self._click_on("document.querySelector('[data-cy^=segmentation-collapsed-more-btn]')", "the menu")
         for words in ("Export", "DICOM SEG"):
@@ -182,10 +182,10 @@ class OhifPage:
         self._save()
 
     def _name_new_series(self, name: str) -> None:
-        """Choose a new series in the dialog of storing, and type its name."""
+        """Choose a new series in the dialog for storing, and type its name."""
         self._click_on("document.querySelector('[role=dialog] [role=combobox]')", "the list of series")
         entry = _having("[role=option]", "Create new series")
-        # By keys, since a long list puts this entry, its first, above the page's edge.
+        # By keys, since a long list has this entry, its first, above the page's edge.
         self.browser.wait_for(f"{entry} !== undefined", "the list of series to open")
         self.browser.press("Home")
         self.browser.wait_for(f"document.activeElement === {entry}", "the entry for a new series")
@@ -197,7 +197,7 @@ class OhifPage:
         self.browser.command("Input.insertText", text=name)
 
     def _save(self) -> None:
-        """Press Save until the dialog closes: a list that still fades out swallows a click."""
+        """Press Save until the dialog closes, since a list that still fades out can catch a click."""
         for _ in range(_SAVE_TRIES):
             self._press("Save")
             with suppress(TimeoutError):
@@ -217,7 +217,7 @@ class OhifPage:
         return left, top, width, height
 
     def side_marker(self) -> str:
-        """Return the letter of the patient's direction that the viewer writes at the image's left edge."""
+        """Return the letter at the image's left edge, which names a direction of the patient."""
         letter: str = self.browser.evaluate(
             "document.querySelector('.left-mid.orientation-marker').innerText.trim()"
         )
@@ -235,14 +235,14 @@ class OhifPage:
         return pictures[-1]
 
     def _turned(self, x: float, y: float, position: int) -> bool:
-        """Turn the wheel by what is missing; tell whether nothing was."""
+        """Turn the wheel by the missing steps; return True if the slice was shown already."""
         missing = position - self.position()
         if missing:
             self.browser.wheel(x, y, missing)
         return not missing
 
     def _end_tour(self) -> None:
-        """Close the introduction that a new user is shown once; it is laid over everything."""
+        """Close the introduction for new users, which covers the page."""
         if not self._introduced:
             self._press("Skip all")
             self._introduced = True
@@ -251,7 +251,7 @@ class OhifPage:
         self._click_on(_having("button", words), f"the button {words}")
 
     def _click_on(self, element: str, what: str) -> None:
-        """Click in the middle of an element, a JavaScript expression, when it is there and stands still."""
+        """Click in the middle of an element (a JavaScript expression) when it is there and does not move."""
         middle = (
             f"(() => {{ const box = {element}?.getBoundingClientRect();"
             " return box && [box.x + box.width / 2, box.y + box.height / 2]; })()"
@@ -267,7 +267,7 @@ class OhifPage:
 
 
 def _having(selector: str, words: str) -> str:
-    """Return the JavaScript expression of the first element that says exactly `words`."""
+    """Return the JavaScript expression of the first element whose text is exactly `words`."""
     return f"[...document.querySelectorAll('{selector}')].find(one => one.innerText.trim() === '{words}')"
 
 
@@ -308,7 +308,7 @@ def _configuration() -> bytes:
 
 
 class _QuietServer(ThreadingHTTPServer):
-    """Says nothing of connections that the browser drops when it leaves a page."""
+    """A server that logs no error about connections that the browser drops when it leaves a page."""
 
     daemon_threads = True
 
@@ -318,7 +318,7 @@ class _QuietServer(ThreadingHTTPServer):
 
 
 class _Handler(SimpleHTTPRequestHandler):
-    """Serves the viewer's files and hands DICOMweb requests on to the archive."""
+    """Serves the viewer's files and passes DICOMweb requests on to the archive."""
 
     protocol_version = "HTTP/1.1"
 
@@ -362,4 +362,4 @@ class _Handler(SimpleHTTPRequestHandler):
         self.wfile.write(content)
 
     def log_message(self, format: str, *arguments: object) -> None:
-        """Keep the requests to ourselves: they fill a test's output."""
+        """Log no requests, since they fill a test's output."""

@@ -1,4 +1,4 @@
-"""A private Orthanc: the PACS of the integration tests, driven over its REST interface."""
+"""A private Orthanc: the PACS of the integration tests, controlled over its REST interface."""
 
 from __future__ import annotations
 
@@ -28,21 +28,21 @@ class OrthancSeries:
 
     @property
     def modality(self) -> str:
-        """Modality (0008,0060), empty when the series has none."""
+        """Modality (0008,0060); empty if the series has none."""
         return self.tags.get("Modality", "")
 
 
 class Orthanc(Server):
-    """Orthanc on free loopback ports, without users, storing below its own folder.
+    """Orthanc on free loopback ports, without users. It stores below its own folder.
 
     Attributes
     ----------
     url
         REST root, no slash at its end.
     dicomweb_url
-        DICOMweb root, ``None`` where the plugin is not installed.
+        DICOMweb root; ``None`` if the plug-in is not installed.
     aet, dicom_port
-        Address at which it takes C-STORE, C-FIND, C-ECHO from any peer.
+        AE title and port for C-STORE, C-FIND and C-ECHO from any peer.
     """
 
     def __init__(self, folder: Path, aet: str = "ORTHANC") -> None:
@@ -59,9 +59,9 @@ class Orthanc(Server):
         (folder / "orthanc.json").write_text(json.dumps(configuration, indent=2))
 
     def _configuration(self, plugins: Sequence[str]) -> dict[str, Any]:
-        """Return the site's recipe, with this machine's ports and folders and without users."""
+        """Return the configuration that we recommend to sites, with own ports and folders, without users."""
         recipe = json.loads((_RECIPE / "orthanc.json").read_text())
-        del recipe["DicomModalities"]  # `add_modality` names those of a test
+        del recipe["DicomModalities"]  # `add_modality` adds the modalities of a test
         return recipe | {
             "Name": "tests",
             "LuaScripts": [str(_RECIPE / "orthanc.lua")],
@@ -93,7 +93,7 @@ class Orthanc(Server):
         return answers(self.dicom_port)
 
     def add_modality(self, name: str, aet: str, host: str, port: int) -> None:
-        """Make a peer known as `name`, called with AE title `aet`; forget those of that name or title.
+        """Register a peer as `name` with AE title `aet`; remove the peers with this name or title.
 
         Orthanc reports storage commitment to the first modality that has the title.
         """
@@ -103,7 +103,7 @@ class Orthanc(Server):
         self._call("PUT", f"/modalities/{quote(name)}", {"AET": aet, "Host": host, "Port": port})
 
     def echo(self, modality: str) -> bool:
-        """C-ECHO from Orthanc to a known modality; tell whether it succeeded."""
+        """Let Orthanc send a C-ECHO to a registered modality; return whether it succeeded."""
         try:
             self._call("POST", f"/modalities/{quote(modality)}/echo", {})
         except urllib.error.HTTPError:
@@ -111,7 +111,7 @@ class Orthanc(Server):
         return True
 
     def store(self, resource_id: str | Sequence[str], modality: str) -> None:
-        """C-STORE instances (or series, studies) by Orthanc identifier to a modality, and wait for it.
+        """Send instances (or series, studies) by Orthanc identifier to a modality by C-STORE, and wait.
 
         Raises
         ------
@@ -123,7 +123,7 @@ class Orthanc(Server):
         self._call("POST", f"/modalities/{quote(modality)}/store", request, timeout_s=300.0)
 
     def upload(self, dicom: bytes) -> str:
-        """Put one DICOM file in, return Orthanc's identifier of the instance."""
+        """Upload one DICOM file; return Orthanc's identifier of the instance."""
         return str(self._json("POST", "/instances", dicom)["ID"])
 
     def instances(self) -> list[str]:
@@ -160,7 +160,7 @@ class Orthanc(Server):
         return self._call("GET", f"/instances/{instance_id}/file")
 
     def delete_all(self) -> None:
-        """Empty the archive."""
+        """Delete everything in the archive."""
         for patient in self._json("GET", "/patients"):
             self._call("DELETE", f"/patients/{patient}")
 

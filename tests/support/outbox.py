@@ -1,4 +1,4 @@
-"""Four results that are due at the destination ``pacs``, and the jobs that see to them."""
+"""Four results that are due at the destination ``pacs``, and the jobs that deliver them."""
 
 from __future__ import annotations
 
@@ -41,18 +41,18 @@ def outbox_in(
 
 
 def with_destinations(context: Context, *destinations: AnyDestination) -> Context:
-    """The same node with these destinations configured."""
+    """The context with these destinations configured."""
     settings = context.settings.model_copy(update={"destinations": destinations})
     return Context(settings, context.database, context.store)
 
 
 def run_delivery(context: Context, *destinations: AnyDestination, name: str = "pacs") -> None:
-    """Do the delivery that is due at one destination, whenever it is."""
+    """Do the delivery to one destination at once, even if it is due later."""
     _run(with_destinations(context, *destinations), WorkKind.DELIVER, name, deliver)
 
 
 def run_commitment(context: Context, *destinations: AnyDestination) -> None:
-    """Do the storage commitment that is due, whenever it is."""
+    """Do the storage commitment at once, even if it is due later."""
     _run(with_destinations(context, *destinations), WorkKind.COMMIT, "pacs", request_commitments)
 
 
@@ -78,6 +78,6 @@ def reasons(context: Context) -> str:
 
 
 def work_item(context: Context, kind: WorkKind = WorkKind.DELIVER, name: str = "pacs") -> WorkItem:
-    """The item of a destination."""
+    """The work item of a destination."""
     with context.database.transaction() as session:
         return session.query(WorkItem).filter_by(kind=kind, subject=name).one()

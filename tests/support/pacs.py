@@ -47,7 +47,7 @@ def instance_ids(series: Sequence[OrthancSeries]) -> list[str]:
 
 
 def objects_in(orthanc: Orthanc, folder: Path) -> Iterator[tuple[Path, Dataset]]:
-    """Write every object that the archive has into a folder, and return each with its path."""
+    """Write every object of the archive into a folder, and yield each with its path."""
     for number, instance in enumerate(orthanc.instances()):
         path = folder / f"{number}.dcm"
         path.write_bytes(orthanc.dicom(instance))

@@ -29,7 +29,7 @@ from tests.support.server import need
 MOST_BYTES = 600 << 20
 _PEAK = re.compile(r"VmHWM:\s+(\d+) kB")
 TAKEN, BUSY, FULL, NOT_UNDERSTOOD = 0x0000, 0x0110, 0xA700, 0xC000
-"""Busy: on SQLite one association writes at a time, and each waits some seconds for the others."""
+"""Statuses. Busy: on SQLite one association writes at a time, and the others wait for some seconds."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Listening:
         return int(found[1]) << 10
 
     def forget(self) -> int:
-        """Begin to look for a new peak; return what is resident now."""
+        """Reset the peak; return the resident memory now, in bytes."""
         Path(f"/proc/{self.process}/clear_refs").write_text("5")
         return self.peak_bytes()
 
@@ -82,7 +82,7 @@ def data_set(dataset: Dataset) -> bytes:
 
 
 def lying(dataset: Dataset, syntax: UID) -> Dataset:
-    """The same object whose coded frames state 12,000 x 12,000 pixels, where they state a size."""
+    """The same object. Coded frames that state a size now state 12,000 x 12,000 pixels."""
     if syntax.is_encapsulated:
         frames = generate_frames(dataset.PixelData, number_of_frames=int(dataset.NumberOfFrames))
         put_frames(dataset, syntax, [_claiming(frame) for frame in frames])
@@ -99,7 +99,7 @@ def _claiming(frame: bytes) -> bytes:
 def send_at_once(
     listening: Listening, dataset: Dataset, syntax: UID, data: bytes, *, called: str, associations: int
 ) -> set[int]:
-    """Send the data set over so many associations at the same time; return the statuses."""
+    """Send the data set over `associations` associations at the same time; return the statuses."""
 
     def send(number: int) -> int:
         status, _ = store_bytes(
@@ -117,7 +117,7 @@ def send_at_once(
 
 
 def edits_at_once(listening: Listening, syntax: UID, folder: Path, associations: int) -> int:
-    """Send one edit in a transfer syntax over so many associations at a time; return the bytes it took."""
+    """Send an edit over several associations at the same time; return the memory in bytes that this takes."""
     dataset = lying(in_syntax(label_map(listening), syntax, folder), syntax)
     before = listening.forget()
     statuses = send_at_once(

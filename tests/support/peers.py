@@ -1,4 +1,4 @@
-"""The real peers of the integration tests: one import for what the fixtures in ``conftest.py`` hand out."""
+"""The classes of the real peers that the fixtures in ``conftest.py`` return, for import from one module."""
 
 from tests.support.dcmtk import Dcmtk, StoreScp
 from tests.support.orthanc import Orthanc, OrthancSeries

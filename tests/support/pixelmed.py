@@ -1,4 +1,4 @@
-"""PixelMed's DicomSRValidator, which holds structured reports and Key Objects against IODs and templates."""
+"""PixelMed's DicomSRValidator, which compares structured reports and Key Objects with IODs and templates."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from tests.support.server import absent, need
 
 _JARS = [Path("/usr/share/java") / f"{name}.jar" for name in ("pixelmed", "slf4j-api", "slf4j-nop")]
 _PROGRAM = Path(__file__).with_name("ValidateReports.java")
-# The templates' stylesheet is larger than Java admits by default.
+# The templates' stylesheet exceeds Java's default limits.
 _LIMITS = [f"-Djdk.xml.xpath{name}=0" for name in ("ExprGrpLimit", "ExprOpLimit", "TotalOpLimit")]
 _QUICK = ["-XX:+UseSerialGC"]
 
 
 def validate_reports(paths: Sequence[Path]) -> dict[Path, list[str]]:
-    """Return what the validator says of each file, line by line, from one start of Java."""
+    """Return the validator's lines about each file. Java starts once for all files."""
     java, _ = need("java", "javac")
     if not all(jar.exists() for jar in _JARS):
         absent("not installed: libpixelmed-java")

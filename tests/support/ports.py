@@ -8,16 +8,16 @@ import socket
 import time
 from collections.abc import Callable
 
-# Below the range from which Linux takes ports for outgoing connections (32768 upwards): a server that is
+# These ports are below the range of Linux for outgoing connections (32768 upwards). So a server that is
 # stopped and started again finds its port still free.
 _FIRST, _LAST = 20000, 32000
-# The processes of one run draw from ranges of their own, so that they never meet.
+# Each process of a run has a range of its own, so that two processes never choose the same port.
 _RANGES = 8
 _drawn: set[int] = set()
 
 
 def free_port() -> int:
-    """Return a port that no process listens on now and that this process has not drawn before."""
+    """Return a port that no process listens on now and that this process has not returned before."""
     chooser = random.SystemRandom()
     number = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % _RANGES
     width = (_LAST - _FIRST) // _RANGES
@@ -51,12 +51,12 @@ _PAUSES_A_POLL = 9
 
 
 def wait_until(condition: Callable[[], bool], what: str, timeout_s: float = 60.0) -> None:
-    """Poll `condition` until it holds. An expensive condition is polled less often.
+    """Poll `condition` until it is true. An expensive condition is polled less often.
 
     Raises
     ------
     TimeoutError
-        It did not hold within `timeout_s`; the text says `what` was waited for.
+        It was not true within `timeout_s`. The text contains `what`.
     """
     deadline = time.monotonic() + timeout_s
     started = time.monotonic()

@@ -1,4 +1,4 @@
-"""A private PostgreSQL server; every test takes a fresh database of it."""
+"""A private PostgreSQL server. Every test uses a new database on it."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ def _version(folder: Path) -> int:
 
 
 def _program_folders() -> list[Path]:
-    """Return where Debian keeps the server programs, newest version first."""
+    """Return Debian's folders of the server programs, newest version first."""
     return sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=_version, reverse=True)
 
 
 def _unprivileged() -> tuple[str, ...]:
-    """Return the words before a command that must not run as root, which PostgreSQL refuses."""
+    """Return the words before a command that must not run as root. PostgreSQL refuses to run as root."""
     if os.geteuid() != 0:
         return ()
     (setpriv,) = need("setpriv")
@@ -46,7 +46,7 @@ class Postgres(Server):
     Root runs it as the user ``postgres``, which owns the folder.
     """
 
-    # Fast shutdown: open connections are ended, transactions rolled back (SIGTERM would wait for clients).
+    # Fast shutdown: it ends connections and rolls transactions back. SIGTERM would wait for clients.
     stop_signal = signal.SIGINT
 
     def __init__(self, folder: Path) -> None:
@@ -65,7 +65,7 @@ class Postgres(Server):
         )
 
     def command(self) -> Sequence[str]:
-        """Run the server in the foreground; no fsync, since only processes are killed, never the machine."""
+        """Run the server in the foreground, without fsync, since tests kill processes and not the machine."""
         settings = {
             "listen_addresses": "127.0.0.1",
             "port": str(self.port),
@@ -100,7 +100,7 @@ class Postgres(Server):
 
     @contextmanager
     def database(self, template: str = "template1") -> Iterator[str]:
-        """Give the URL of a new copy of `template` that is dropped after the ``with`` block."""
+        """Yield the URL of a new copy of `template` that is dropped after the ``with`` block."""
         url = self.create_database(template)
         try:
             yield url
@@ -117,9 +117,9 @@ class Postgres(Server):
 
 @contextmanager
 def postgres_folder() -> Iterator[Path]:
-    """Give an empty folder that the server's user owns and can reach, short enough for a socket's path.
+    """Yield an empty folder that the server's user owns and can reach, short enough for a socket's path.
 
-    pytest's own temporary folders are closed to other users, so this one lies directly in the system's.
+    Other users cannot reach pytest's temporary folders. So this folder lies in the system's temporary folder.
     """
     folder = Path(tempfile.mkdtemp(prefix="uair-pg-", dir="/tmp"))
     try:

@@ -1,6 +1,6 @@
-"""Writes what must survive a power cut, for a trace of its system calls; see `tests/unit/test_power_loss.py`.
+"""Write data that must survive a power cut, for a trace of system calls; see `tests/unit/test_power_loss.py`.
 
-Run as ``python -m tests.support.power_loss FOLDER SLICE``. Each variant but the first leaves out one sync.
+Run as ``python -m tests.support.power_loss FOLDER SLICE``. Each variant except the first omits one sync.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _REAL = os.fsync
 
 
 def main(folder: Path, slice_: Path) -> None:
-    """Take the steps in each variant, and say on standard output when each is answered."""
+    """Do the steps in each variant, and write to standard output when each step is done."""
     for variant in VARIANTS:
         with context_in(folder / variant, f"sqlite:///{folder / variant}.sqlite") as context:
             if variant == "no-commit-sync":

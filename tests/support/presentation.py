@@ -1,9 +1,9 @@
-"""Presentation states (GSPS) that draw: by highdicom, and field by field as Weasis writes them.
+"""Presentation states (GSPS) with graphics: by highdicom, and with the fields that Weasis writes.
 
 Weasis 4 (its class PrSerializer) writes an annotation item for each layer, without a Referenced Image
 Sequence. All its graphics are in pixels. A length is the polyline of its shape. A label is a text with a
-bounding box and no anchor. An arrow is a text whose anchor is shown, with the units of its bounding
-box alone.
+bounding box and no anchor. An arrow is a text whose anchor is shown. It has the units of its bounding
+box only.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def presentation_state(
     units: str = "PIXEL",
     images: Sequence[Dataset] = (),
 ) -> Dataset:
-    """Return what highdicom writes: graphics (type, points) on `image`, or on all of `images`."""
+    """Return a presentation state by highdicom: graphics (type, points) on `image`, or on all of `images`."""
     shown = list(images) or [image]
     objects = [GraphicObject(kind, np.asarray(points, float), units=units) for kind, points in graphics]
     annotation = GraphicAnnotation(shown, _LAYER, graphic_objects=objects, text_objects=list(texts))
@@ -73,7 +73,7 @@ def weasis_state(
     labels: Sequence[tuple[str, Pixel, Pixel]] = (),
     arrows: Sequence[tuple[str, Pixel]] = (),
 ) -> Dataset:
-    """Return what Weasis writes for one image.
+    """Return a presentation state for one image, as Weasis writes it.
 
     Parameters
     ----------

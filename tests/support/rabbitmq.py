@@ -12,12 +12,12 @@ from tests.support.ports import answers, free_port
 from tests.support.server import Server, absent, need
 
 DEPLOYED_CONF = Path(__file__).parents[2] / "deploy" / "rabbitmq.conf"
-# The server's own scripts: those on PATH are Debian's, which change user and home folder.
+# The server's own scripts. The scripts on PATH are Debian's, which change user and home folder.
 _SCRIPT_FOLDERS = (Path("/usr/lib/rabbitmq/bin"), Path("/opt/rabbitmq/sbin"))
 
 
 class _Epmd(Server):
-    """Erlang's port mapper on a port of its own, so that no broker of the machine is met or started."""
+    """Erlang's port mapper on a port of its own, separate from the machine's own port mapper and broker."""
 
     def __init__(self, folder: Path) -> None:
         (binary,) = need("epmd")
@@ -40,7 +40,7 @@ class RabbitMQ(Server):
     Attributes
     ----------
     url
-        Where clients connect, the default virtual host included.
+        The URL for clients, with the default virtual host.
     """
 
     start_timeout_s = 120.0
@@ -63,7 +63,7 @@ class RabbitMQ(Server):
     def _variables(self) -> dict[str, str]:
         inherited = {k: v for k, v in os.environ.items() if not k.startswith(("RABBITMQ_", "ERL_"))}
         own = {
-            "HOME": self.folder,  # the Erlang cookie is made there
+            "HOME": self.folder,  # the folder of the Erlang cookie
             "RABBITMQ_CONF_ENV_FILE": self.folder / "none.conf",  # not the system's
             "RABBITMQ_NODENAME": f"uair-tests-{self.port}@localhost",
             "RABBITMQ_CONFIG_FILE": self.folder / "rabbitmq.conf",
@@ -83,7 +83,7 @@ class RabbitMQ(Server):
         return (str(self._server),)
 
     def environment(self) -> Mapping[str, str]:
-        """Everything that the system's broker would share with this one is set to its own."""
+        """Return variables for folders, files and names that this broker must not share with the system's."""
         return self._environment
 
     def is_up(self) -> bool:
@@ -111,7 +111,7 @@ class RabbitMQ(Server):
         Raises
         ------
         subprocess.CalledProcessError
-            It failed; `stderr` says why.
+            The command failed; `stderr` has the reason.
         """
         done = subprocess.run(
             [str(self._ctl), *arguments],
@@ -125,7 +125,7 @@ class RabbitMQ(Server):
         return done.stdout
 
     def virtual_host(self, name: str) -> str:
-        """Make a virtual host and return its URL: queues in it hold no message of another test."""
+        """Make a virtual host and return its URL. Its queues have no messages of other tests."""
         self.ctl("add_vhost", name)
         self.ctl("set_permissions", "--vhost", name, "guest", ".*", ".*", ".*")
         return f"amqp://guest:guest@127.0.0.1:{self.port}/{name}"

@@ -1,4 +1,4 @@
-"""C-STORE of a data set as bytes, which the library would refuse to encode, or would encode anew."""
+"""C-STORE of a data set as bytes. The library would refuse to encode it, or would encode it again."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def store_bytes(
     request.MessageID, request.Priority = 1, 2
     request.AffectedSOPClassUID, request.AffectedSOPInstanceUID = sop_class, sop_instance
     request.DataSet = BytesIO(data)
-    association._reactor_checkpoint.clear()  # as the library's own C-STORE: the answer is ours to read
+    association._reactor_checkpoint.clear()  # like the library's own C-STORE: this function reads the answer
     association.dimse.send_msg(request, context.context_id)
     _, answer = association.dimse.get_msg(block=True)
     association._reactor_checkpoint.set()

@@ -20,15 +20,15 @@ def labels() -> NDArray[np.uint8]:
 
 
 def write_two_pairs(folder: Path) -> None:
-    """Write pairs ``a`` and ``b``, the second in files that count two axes backwards."""
+    """Write pairs ``a`` and ``b``. The files of ``b`` count two axes backwards."""
     write_pair(folder, "a")
     write_pair(folder, "b", flips=(0, 1))
 
 
 def write_pair(folder: Path, name: str, mirrored: bool = False, flips: tuple[int, ...] = ()) -> None:
-    """Write ``NAME_ct`` and ``NAME_seg``; `flips`: canonical axes that the files count backwards.
+    """Write ``NAME_ct`` and ``NAME_seg``. `flips` are canonical axes that the files count backwards.
 
-    `mirrored` ones have a header that is wrong: right and left are exchanged.
+    `mirrored` files have a wrong header: right and left are exchanged.
     """
     import nibabel
 

@@ -28,12 +28,12 @@ HOST = "127.0.0.1"
 
 
 class Deployment:
-    """Processes of the product on one data folder, each of which can be killed and started again.
+    """Processes of the product on one data folder. Each process can be killed and started again.
 
     Parameters
     ----------
     folder
-        Data, configuration and log.
+        Folder of data, configuration and log.
     commands
         Name of each process and its command line.
     settings
@@ -60,7 +60,7 @@ class Deployment:
         self._of_process: dict[str, Mapping[str, str]] = {}
         self._clocks: dict[str, Path] = {}
         self._running: dict[str, zygote.Program] = {}
-        self._changing = threading.RLock()  # who kills a process and who revives it are two threads
+        self._changing = threading.RLock()  # one thread kills a process, another thread revives it
         self._database: Database | None = None
 
     @property
@@ -73,7 +73,7 @@ class Deployment:
         return self._running[name].pid
 
     def start(self, *names: str, wait: bool = True) -> None:
-        """Start the named processes, all without names, and wait for the port unless told otherwise."""
+        """Start the named processes, or all. With `wait`, return when the port answers."""
         for name in names or self._commands:
             with self._changing:
                 self._start(name)
@@ -85,7 +85,7 @@ class Deployment:
         self._running[name] = zygote.start(self._commands[name], self.log, environment)
 
     def add(self, name: str, command: Sequence[str]) -> None:
-        """Add a process; it is started by its name."""
+        """Add a process, which `start` can then start by its name."""
         self._commands = {**self._commands, name: command}
 
     def own_data(self, folders: Mapping[str, Path]) -> None:
@@ -93,7 +93,7 @@ class Deployment:
         self._of_process = {name: {"UAIR_DATA_DIR": str(folder)} for name, folder in folders.items()}
 
     def kill(self, *names: str) -> None:
-        """SIGKILL the named processes with all their children, all without names."""
+        """Send SIGKILL to the named processes, or to all, and to all their children."""
         for name in names or list(self._running):
             with self._changing:
                 child = self._running.pop(name)
@@ -102,7 +102,7 @@ class Deployment:
                 child.wait()
 
     def drain(self, name: str) -> None:
-        """SIGTERM a process and return when it has ended by itself; kill what takes longer than 30 s."""
+        """Send SIGTERM to a process and return when it has ended. Kill it after 30 s."""
         with self._changing:
             child = self._running[name]
             child.terminate()
@@ -115,18 +115,18 @@ class Deployment:
         self._commands = {**self._commands, name: [*program, *self._commands[name][1:]]}
 
     def revive(self) -> None:
-        """Start again what ended by itself, as ``restart: unless-stopped`` does."""
+        """Restart processes that ended by themselves, as ``restart: unless-stopped`` does."""
         with self._changing:
             ended = [name for name, child in self._running.items() if child.poll() is not None]
             for name in ended:
                 self.start(name, wait=False)
 
     def pause(self, name: str) -> None:
-        """Stop a process with all its children where it is."""
+        """Suspend a process with all its children."""
         self._signal(name, signal.SIGSTOP)
 
     def resume(self, name: str) -> None:
-        """Let a paused process go on."""
+        """Let a suspended process continue."""
         self._signal(name, signal.SIGCONT)
 
     def _signal(self, name: str, number: signal.Signals) -> None:
@@ -145,12 +145,12 @@ class Deployment:
             }
 
     def set_clock(self, name: str, offset_s: int) -> None:
-        """Set the clock of a process that has one to so many seconds beside the right time."""
+        """Set the own clock of a process to the right time plus `offset_s` seconds."""
         if name in self._clocks:
             self._clocks[name].write_text(f"{offset_s:+d}")
 
     def stop(self) -> None:
-        """End all processes as an administrator would; kill what stays."""
+        """End all processes as an administrator would; kill processes that do not end."""
         for child in self._running.values():
             child.terminate()
         for child in self._running.values():
@@ -171,7 +171,7 @@ class Deployment:
         return case
 
     def await_state(self, state: str, timeout_s: float = 120.0) -> dict[str, Any]:
-        """Wait until the only case is in `state`, with all its results delivered if it waits for a reader."""
+        """Wait until the only case is in `state`. If it waits for a reader, also wait for its deliveries."""
 
         def reached() -> bool:
             cases = self.cases()
@@ -205,7 +205,7 @@ class Deployment:
 
 
 def quick(destinations: Sequence[Mapping[str, Any]], **sections: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings that are the default's, but for shorter waits."""
+    """Default settings with shorter waits."""
     return {
         "destinations": [dict(destination) for destination in destinations],
         "intake": {"quiet_s": 1.5, "max_wait_s": 3, "min_free_bytes": 1 << 20, **sections.get("intake", {})},
@@ -216,7 +216,7 @@ def quick(destinations: Sequence[Mapping[str, Any]], **sections: Mapping[str, An
 
 
 def embedded(folder: Path, settings: Mapping[str, Any]) -> Deployment:
-    """Everything in one process tree, as `uair up` runs it."""
+    """The product in one process tree, as `uair up` runs it."""
     return Deployment(
         folder,
         lambda config: {"up": on_this_machine(("uair", "up", "--config", str(config)), config)},
@@ -225,7 +225,7 @@ def embedded(folder: Path, settings: Mapping[str, Any]) -> Deployment:
 
 
 def hospital(folder: Path, settings: Mapping[str, Any], database_url: str, broker_url: str) -> Deployment:
-    """The processes of docker-compose.yml, on hospital.yaml with this test's peers."""
+    """The processes of docker-compose.yml, with hospital.yaml and this test's peers."""
     site = yaml.safe_load((_ROOT / "dicom_config" / "hospital.yaml").read_text("utf-8"))
     site.update({key: value for key, value in settings.items() if key != "node"})
     site["node"]["allow"] = [{"networks": ["127.0.0.0/8"]}]

@@ -1,6 +1,6 @@
-"""Sample objects that Python packages bring: what other people's programs wrote, some of it damaged.
+"""Sample objects from Python packages. Many different programs wrote them, and some are damaged.
 
-pydicom's and pynetdicom's test files, and pydicom-data, which ``scripts/install-peers.sh`` installs.
+They are pydicom's and pynetdicom's test files, and pydicom-data, which ``scripts/install-peers.sh`` installs.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from tests.support.server import absent, peers_folder
 _PACKAGES = {"pydicom": "data", "pynetdicom": "tests/dicom_files"}
 _NAMED = ["SOPClassUID", "SOPInstanceUID"]
 _CONTEXTS = 120
-"""Presentation contexts of an association; 128 is the most (PS3.8 9.3.2.2)."""
+"""Presentation contexts of an association; the maximum is 128 (PS3.8 9.3.2.2)."""
 NOT_NEGOTIATED = -1
-"""In place of a status: the node did not accept the object's class."""
+"""A value in place of a status: the node did not accept the object's class."""
 _UNKNOWN = "1.2.826.0.1.3680043.9.3811.9"
-"""SOP class and instance that the request names where the data set names none."""
+"""SOP class and instance of the request if the data set names none."""
 
 
 @dataclass(frozen=True)
 class Sample:
-    """An object as it goes over the network.
+    """An object in the form in which it is sent.
 
     Attributes
     ----------
@@ -40,7 +40,7 @@ class Sample:
     sop_class_uid, sop_instance_uid, transfer_syntax_uid
         UIDs of the request.
     data
-        The encoded data set, byte for byte that of the file.
+        The encoded data set, byte for byte as in the file.
     """
 
     name: str
@@ -51,7 +51,7 @@ class Sample:
 
 
 def samples() -> list[Sample]:
-    """Return every sample that is a DICOM data set, or end the test by `absent` when a package is missing."""
+    """Return every sample that is a DICOM data set, or end the test by `absent` if a package is missing."""
     stores = list((peers_folder() / "python").glob("lib/python*/site-packages/data_store/data"))
     if not stores:
         absent("not installed: pydicom-data")
@@ -84,7 +84,7 @@ def _sample(name: str, path: Path) -> Sample | None:
 
 
 def _start(header: Dataset, data: bytes) -> int:
-    """Return where the data set begins: behind preamble, prefix and File Meta Information (PS3.10 7.1)."""
+    """Return the offset of the data set, after preamble, prefix and File Meta Information (PS3.10 7.1)."""
     length = header.file_meta.get("FileMetaInformationGroupLength")
     if length is not None:
         return 132 + 12 + int(length)
@@ -94,7 +94,7 @@ def _start(header: Dataset, data: bytes) -> int:
 
 
 def send(port: int, called: str, objects: Sequence[Sample]) -> list[tuple[Sample, int, str]]:
-    """Send objects over as few associations as their kinds need; return status and comment of each answer."""
+    """Send objects over the fewest possible associations; return status and comment of each answer."""
     kinds = sorted({(each.sop_class_uid, each.transfer_syntax_uid) for each in objects})
     answers = []
     for first in range(0, len(kinds), _CONTEXTS):
@@ -109,7 +109,7 @@ def send(port: int, called: str, objects: Sequence[Sample]) -> list[tuple[Sample
             (str(context.abstract_syntax), str(context.transfer_syntax[0])): context.context_id
             for context in association.accepted_contexts
         }
-        association._reactor_checkpoint.clear()  # as the library's own C-STORE: the answers are ours to read
+        association._reactor_checkpoint.clear()  # like the library's C-STORE: we read the answers
         for number, each in enumerate(objects, 1):
             kind = each.sop_class_uid, each.transfer_syntax_uid
             if kind not in proposed:

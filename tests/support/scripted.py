@@ -1,4 +1,4 @@
-"""A Storage SCP that answers as a test tells it: statuses in turn, an abort at instance k, silence."""
+"""A Storage SCP whose answers a test sets: statuses in turn, an abort at instance k, silence."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ HANG = -2
 
 @dataclass
 class ScriptedPeer:
-    """A peer that records its requests; `answers` are used in turn, the last answer for all that follows.
+    """A peer that records its requests. It uses `answers` in turn, and then repeats the last answer.
 
     `commitments` are the answers to requests for storage commitment. A status other than 0 refuses the
-    request. The status 0 takes it, and then `report` gives the result.
+    request. The status 0 accepts it, and then `report` sends the result.
     """
 
     answers: Sequence[int]
@@ -45,9 +45,9 @@ class ScriptedPeer:
         return Destination(**values, timeout_s=timeout_s, **more)
 
     def report(self, request: Dataset, failed: dict[str, int], port: int, called: str = "UAIR") -> int:
-        """Report on a request over an association of our own; return the N-EVENT-REPORT's status.
+        """Report on a request over a separate association; return the N-EVENT-REPORT's status.
 
-        `failed` gives the Failure Reason of what is not committed, by SOP Instance UID.
+        `failed` has the Failure Reason of each uncommitted object, by SOP Instance UID.
         """
         entity = AE("PACS")
         entity.add_requested_context(StorageCommitmentPushModel)
@@ -108,7 +108,7 @@ def scripted_peer(
     sop_classes: Sequence[str] = (SEGMENTATION,),
     commitments: Sequence[int] | None = None,
 ) -> Iterator[ScriptedPeer]:
-    """Run a scripted peer on a free port; it offers storage commitment if it has answers for that."""
+    """Run a scripted peer on a free port. It offers storage commitment if `commitments` has answers."""
     peer = ScriptedPeer(answers, commitments or ())
     entity = AE("PACS")
     entity.acse_timeout = 5
@@ -132,7 +132,7 @@ def scripted_peer(
 
 @contextmanager
 def answering(pdu: bytes) -> Iterator[int]:
-    """Answer each association request with these bytes and hang up at once; gives the port to call."""
+    """Answer each association request with these bytes and close the connection. Yield the port to call."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         threading.Thread(target=_answer, args=(server, pdu), daemon=True).start()
         yield server.getsockname()[1]
@@ -148,7 +148,7 @@ def _answer(server: socket.socket, pdu: bytes) -> None:
 
 @dataclass
 class Stalling:
-    """The port to call, and how many connections it has taken."""
+    """The port to call, and the number of connections that it has accepted."""
 
     port: int
     connections: int = 0
@@ -156,7 +156,7 @@ class Stalling:
 
 @contextmanager
 def stalling(port: int, after_bytes: int) -> Iterator[Stalling]:
-    """Stand before a peer and hold its answers back after so many bytes."""
+    """Run a proxy of a peer that holds the peer's answers back after `after_bytes` bytes."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         made = Stalling(server.getsockname()[1])
         threading.Thread(target=_stall, args=(server, made, port, after_bytes), daemon=True).start()

@@ -1,4 +1,4 @@
-"""Label volumes on grids of every direction, and the SEG that our writer makes of them."""
+"""Label volumes on grids of every direction, and the SEG that our writer makes of each volume."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from uair_node.results.seg import SegRequest, Tracking, write_seg
 from uair_node.results.uids import result_uid
 from workers.phantoms.ct_series import write_ct_series
 
-# 30 x 26 pixels are no whole number of bytes at one bit each: frames share bytes (PS3.5 8.1.1).
+# At one bit each, 30 x 26 pixels are not a whole number of bytes. So frames share bytes (PS3.5 8.1.1).
 SHAPE = (12, 30, 26)
 SPACING = np.diag([2.5, 0.7, 0.9])
 ORIGIN = [-110.5, -95.25, 301.0]
@@ -51,9 +51,9 @@ def affine_on(grid: str) -> np.ndarray:
 
 
 def series_of_labels(folder: Path, affine: np.ndarray) -> tuple[list[Path], Volume, np.ndarray]:
-    """Write a series whose HU are 100 times the labels, so that the writer's affine alone is the truth.
+    """Write a series whose HU are 100 times the labels, so that only the writer's affine is the truth.
 
-    Returns the files in the order of axis 0, the volume as our reader sees it, and the labels on `affine`.
+    Return the files in the order of axis 0, the volume from our reader, and the labels on `affine`.
     """
     labels = shapes_without_symmetry()
     paths = write_ct_series(folder / "ct", labels.astype(np.int16) * 100, affine)
@@ -61,7 +61,7 @@ def series_of_labels(folder: Path, affine: np.ndarray) -> tuple[list[Path], Volu
 
 
 def shapes_without_symmetry() -> np.ndarray:
-    """Return liver and lesions 1 and 3, unlike their mirror images in every direction."""
+    """Return labels of liver and lesions 1 and 3, without symmetry in any direction."""
     labels = np.zeros(SHAPE, np.uint8)
     labels[2:10, 4:20, 3:18] = 1
     labels[3:6, 15:22, 5:9] = 1
@@ -72,7 +72,7 @@ def shapes_without_symmetry() -> np.ndarray:
 
 
 def request_for(labels: np.ndarray, *, round: int = 1, **changes: object) -> SegRequest:
-    """Return what a SEG of `labels` says beyond its voxels."""
+    """Return the attributes of a SEG of `labels` other than its voxels."""
     lesions = [int(value) - 1 for value in np.unique(labels) if value > 1]
     values = {
         "sop_instance_uid": result_uid("instance"),

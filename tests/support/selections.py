@@ -1,6 +1,6 @@
 """Returned objects as viewers write them: Key Object Selections and Structured Reports.
 
-The well-formed ones are made by highdicom; `bare_document` builds the trees that no writer of ours would.
+highdicom makes the well-formed objects. `bare_document` makes content trees that highdicom would not write.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def instance_header(
     sop_instance_uid: str | None = None,
     patient_id: str = "P-1",
 ) -> Dataset:
-    """Return as much of an instance as a document that refers to it takes over."""
+    """Return the attributes of an instance that a document with a reference to it copies."""
     header = Dataset()
     header.SOPClassUID = sop_class_uid
     header.SOPInstanceUID = sop_instance_uid or new_uid()
@@ -78,7 +78,7 @@ def key_object(instances: Sequence[Dataset], title: Code = codes.DCM.OfInterest)
 
 
 def evidence_only_key_object(instances: Sequence[Dataset]) -> Dataset:
-    """Return a Key Object Selection whose content names nothing, as one viewer wrote it."""
+    """Return a Key Object Selection whose content names no instance, as a viewer wrote it."""
     document = key_object(instances)
     for item in list(document.ContentSequence):
         if "ReferencedSOPSequence" in item:
@@ -113,7 +113,7 @@ def segments_report(
     source: Dataset,
     sop_class: SelectionClass = SelectionClass.COMPREHENSIVE_SR,
 ) -> Dataset:
-    """Return a TID 1500 report with a measurement group on each of the segments of segmentations."""
+    """Return a TID 1500 report with a measurement group on each of `parts` (segmentation, segment number)."""
     device = ObserverContext(
         observer_type=codes.DCM.Device,
         observer_identifying_attributes=DeviceObserverIdentifyingAttributes(uid=new_uid()),
@@ -155,7 +155,7 @@ def _group(
 
 
 def bare_document(sop_class_uid: str, content: Sequence[Dataset] = ()) -> Dataset:
-    """Return a document with nothing but its identity and a content tree."""
+    """Return a document with only its identity and a content tree."""
     document = Dataset()
     document.SOPClassUID = sop_class_uid
     document.SOPInstanceUID = new_uid()

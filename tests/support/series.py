@@ -1,7 +1,6 @@
-"""CT series with one fault each, made by editing the files of a good one.
+"""CT series with one fault each, made by editing the files of a good series.
 
-Each fault is written here as a department would see it: a lost slice, a scout among the slices, a tilted
-gantry.
+The faults occur in departments: a lost slice, a scout among the slices, a tilted gantry.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ ORIGIN_MM = (-80.0, -90.0, 35.5)
 SPACING_MM = (5.0, 0.8, 0.8)
 SHAPE = (16, 24, 20)
 AXIAL = np.column_stack([(0, 0, 1), (0, 1, 0), (1, 0, 0)]).astype(float)
-"""Axes k, j, i as columns: an axial stack in ascending order, as most scanners write it."""
+"""Axes k, j, i as columns: an axial stack in ascending order, as most scanners write axial stacks."""
 
 
 def affine_of(
@@ -51,7 +50,7 @@ def turned(degrees: float, axes: Any = AXIAL) -> np.ndarray:
 
 
 def noise_hu(shape: tuple[int, int, int] = SHAPE, seed: int = 0) -> np.ndarray:
-    """Return voxels that are all different enough to tell any mix-up."""
+    """Return voxels with different values, so that a test finds exchanged voxels."""
     return np.random.default_rng(seed).integers(-1024, 1500, shape).astype(np.int16)
 
 
@@ -61,7 +60,7 @@ def good_series(folder: Path, **keywords: Any) -> list[Path]:
 
 
 def good_mr_series(folder: Path, **keywords: Any) -> list[Path]:
-    """Write a small MR series that the gate passes where the profile mr-t1 is taken."""
+    """Write a small MR series that the gate passes if the profile mr-t1 is accepted."""
     signal = np.random.default_rng(0).integers(0, 4096, SHAPE)
     return write_mr_series(folder, signal, affine_of(), **keywords)
 
@@ -101,7 +100,7 @@ def compress(path: Path, transfer_syntax: str = RLELossless) -> None:
 
 @dataclass(frozen=True)
 class Fault:
-    """A series with one fault: the gate code it must get, and how it is made."""
+    """A series with one fault: its name, the expected gate code, and the function that makes it."""
 
     name: str
     code: str
@@ -179,7 +178,7 @@ def _cropped_slice(folder: Path) -> list[Path]:
 
 
 def _broken_stream(folder: Path) -> list[Path]:
-    """RLE with its segment table overwritten."""
+    """A series with an RLE slice whose segment table is overwritten."""
     paths = good_series(folder)
     compress(paths[7])
     dataset = pydicom.dcmread(paths[7])
@@ -256,11 +255,11 @@ HEADER_FAULTS: tuple[Fault, ...] = (
     Fault("thick", "spacing-too-wide", _with_geometry(spacing_mm=(12.0, 0.8, 0.8))),
     Fault("short", "coverage-misses-liver", _with_geometry(spacing_mm=(3.0, 0.8, 0.8))),
 )
-"""Faults that the headers show, where CT and MR are taken."""
+"""Faults that the headers show, if CT and MR are accepted."""
 
 PIXEL_FAULTS: tuple[Fault, ...] = (
     Fault("truncated", "undecodable-pixels", _truncated),
     Fault("broken-stream", "undecodable-pixels", _broken_stream),
     Fault("pixels-gone", "undecodable-pixels", _one_edited(PixelData=None)),
 )
-"""Faults that only decoding shows."""
+"""Faults that only the decoding of pixels shows."""

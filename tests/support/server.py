@@ -1,7 +1,7 @@
-"""A private server of the tests: found, started under the guard, stopped, started again.
+"""The base of the tests' private servers: find the program, start it under the guard, stop it, restart it.
 
-This module runs the processes and handles peers that are not installed. Each server's own module has its
-needs.
+This module runs the processes and handles peers that are not installed. Each server has a module of its own
+with its options.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ import pytest
 from tests.support.ports import wait_until
 
 _GUARD = Path(__file__).with_name("guard.py")
-# The system's own programs first: Python packages in a virtual environment may bring others of the same name.
+# The system's own programs come first, since Python packages may bring programs of the same name.
 _SYSTEM_PATH = "/usr/sbin:/usr/bin:/usr/local/sbin:/usr/local/bin:/sbin:/bin"
 
 
 def absent(what: str) -> NoReturn:
-    """Skip the test because of `what` on a developer's machine; fail it where the variable CI is set."""
+    """Skip the test because `what` is absent; if the variable CI is set, then fail it."""
     reason = f"{what} (scripts/install-peers.sh installs the peers of the tests)"
     if os.environ.get("CI"):
         pytest.fail(reason, pytrace=False)
@@ -35,19 +35,19 @@ def absent(what: str) -> NoReturn:
 
 
 def peers_folder() -> Path:
-    """Return the folder into which ``scripts/install-peers.sh`` puts what no system packages."""
+    """Return the folder of peers without a system package. ``scripts/install-peers.sh`` installs them."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "uair-peers"
 
 
 def find_program(name: str, folders: Sequence[Path] = ()) -> Path | None:
-    """Return the full path of program `name`: in `folders`, then in the system's, then on PATH."""
+    """Return the full path of program `name`, from `folders`, the system's folders or PATH, in this order."""
     places = [*(str(folder) for folder in folders), _SYSTEM_PATH, os.environ.get("PATH", "")]
     found = shutil.which(name, path=os.pathsep.join(place for place in places if place))
     return Path(found) if found else None
 
 
 def need(*names: str, folders: Sequence[Path] = ()) -> tuple[Path, ...]:
-    """Return the full paths of programs, or end the test by `absent` when one of them is not installed."""
+    """Return the full paths of programs, or end the test by `absent` if a program is not installed."""
     found = {name: find_program(name, folders) for name in names}
     missing = [name for name, path in found.items() if path is None]
     if missing:
@@ -56,12 +56,12 @@ def need(*names: str, folders: Sequence[Path] = ()) -> tuple[Path, ...]:
 
 
 class Server(ABC):
-    """One server process with a log file, started and stopped as often as a test wants.
+    """One server process with a log file. A test can start and stop it several times.
 
     Parameters
     ----------
     name
-        What messages call it.
+        The server's name in messages.
     folder
         Its own folder; ``server.log`` is written there.
     """
@@ -84,7 +84,7 @@ class Server(ABC):
         """Return whether the server answers its protocol."""
 
     def environment(self) -> Mapping[str, str]:
-        """Return the variables the server runs with."""
+        """Return the server's environment variables."""
         return os.environ
 
     @property
@@ -93,12 +93,12 @@ class Server(ABC):
         return self._process is not None and self._process.poll() is None
 
     def start(self) -> None:
-        """Start the server unless it runs, and return when it answers.
+        """Start the server if it does not run yet, and return when it answers.
 
         Raises
         ------
         RuntimeError
-            It ended instead; the text holds the end of its log.
+            The server ended instead. The text has the end of its log.
         """
         if self.running:
             return
@@ -106,7 +106,7 @@ class Server(ABC):
         self.wait_up()
 
     def wait_up(self) -> None:
-        """Return when the server answers; raise as `start` does when it has ended."""
+        """Return when the server answers. Raise the error of `start` if the server has ended."""
 
         def up_or_dead() -> bool:
             return not self.running or self.is_up()
@@ -117,7 +117,7 @@ class Server(ABC):
             raise RuntimeError(f"{self.name} did not start:\n{tail}")
 
     def stop(self) -> None:
-        """Stop the server in its orderly way and return when its process is gone; nothing when it is."""
+        """Stop the server in its orderly way, and return when its process has ended. It need not run."""
         if self._process is None:
             return
         self._process.terminate()
@@ -131,13 +131,13 @@ class Server(ABC):
         self._finish()
 
     def restart(self) -> None:
-        """Stop in order, start again with the same ports and data."""
+        """Stop the server in its orderly way, and start it again with the same ports and data."""
         self.stop()
         self.start()
 
     @contextmanager
     def stopped(self) -> Iterator[None]:
-        """Keep the server stopped inside a ``with`` block and up after it, however the block ends."""
+        """Keep the server stopped inside a ``with`` block. Start it afterwards, even after an error."""
         self.stop()
         try:
             yield
@@ -149,7 +149,7 @@ class Server(ABC):
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(30.0)
         if self._process.stdin is not None:
-            self._process.stdin.close()  # the guard kills what is left
+            self._process.stdin.close()  # the guard then ends the process group
         self._process.wait(30.0)
         self._process = None
 
@@ -157,7 +157,7 @@ class Server(ABC):
 def guarded(
     command: Sequence[str], log: Path, stop_signal: signal.Signals, environment: Mapping[str, str]
 ) -> subprocess.Popen[bytes]:
-    """Start `command` under ``guard.py``, its output appended to `log`; it ends when this process does."""
+    """Start `command` under ``guard.py`` with its output appended to `log`. It ends with this process."""
     with log.open("ab") as output:
         return subprocess.Popen(
             [sys.executable, "-I", str(_GUARD), stop_signal.name, *command],

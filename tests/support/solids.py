@@ -1,4 +1,4 @@
-"""Solids whose volume, surface and diameters are known in closed form, sampled on any grid."""
+"""Solids whose volume, surface and diameters have a closed form. They can be sampled on any grid."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Triple = tuple[float, float, float]
 
 @dataclass(frozen=True)
 class Solid:
-    """A solid about the origin; points are (z, y, x) in mm. `axial_mm` None: not in closed form."""
+    """A solid around the origin; points are (z, y, x) in mm. `axial_mm` is None if it has no closed form."""
 
     name: str
     inside: Callable[[NDArray[np.float64]], NDArray[np.bool_]]
@@ -28,7 +28,7 @@ class Solid:
         return float((36 * np.pi * self.volume_mm3**2) ** (1 / 3) / self.surface_mm2)
 
     def sampled(self, spacing: Triple, offset: Triple = (0.2, 0.3, -0.4)) -> NDArray[np.bool_]:
-        """Mark the voxels whose centre lies inside; `offset` (voxels) moves the solid against the grid."""
+        """Return the mask of voxels whose centre lies inside; `offset` (voxels) shifts grid against solid."""
         axes = []
         for step, shift in zip(spacing, offset, strict=True):
             half = int(np.ceil(self.reach_mm / step)) + 2
@@ -37,7 +37,7 @@ class Solid:
 
 
 def turn(seed: int) -> NDArray[np.float64]:
-    """A rotation drawn by a seed."""
+    """A random rotation matrix ``(3, 3)`` from a seed."""
     q, r = np.linalg.qr(np.random.default_rng(seed).normal(size=(3, 3)))
     return q * np.sign(np.diag(r))
 
@@ -49,7 +49,7 @@ def ball(radius: float) -> Solid:
 
 
 def ellipsoid(radii: Triple, rotation: NDArray[np.float64]) -> Solid:
-    """Half axes (descending) along the rotation's columns."""
+    """An ellipsoid with half axes `radii` (descending) along the rotation's columns."""
     a, b, c = radii
     form = rotation @ np.diag(1 / np.square(radii)) @ rotation.T
     inside = lambda p: np.einsum("...i,ij,...j->...", p, form, p) <= 1  # noqa: E731
@@ -75,7 +75,7 @@ def cylinder(radius: float, height: float, rotation: NDArray[np.float64]) -> Sol
 
 
 def touching_balls(radius: float, rotation: NDArray[np.float64]) -> Solid:
-    """Two balls that touch in the origin."""
+    """Two balls that touch at the origin."""
     middle = rotation[:, 0] * radius
 
     def inside(p: NDArray[np.float64]) -> NDArray[np.bool_]:
@@ -88,7 +88,7 @@ def touching_balls(radius: float, rotation: NDArray[np.float64]) -> Solid:
 
 
 def _ellipsoid_surface(a: float, b: float, c: float) -> float:
-    """Midpoint rule over the unit sphere's angles, exact to six digits."""
+    """The surface of an ellipsoid by the midpoint rule over the sphere's angles, exact to six digits."""
     u = (np.arange(800) + 0.5) * np.pi / 800
     v = (np.arange(1600) + 0.5) * np.pi / 800
     u, v = u[:, None], v[None, :]

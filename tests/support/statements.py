@@ -16,7 +16,7 @@ _OF_TRANSACTIONS = ("BEGIN", "PRAGMA query_only")
 
 @dataclass
 class Statements:
-    """SQL texts: those of reading transactions, and those of transactions that may write."""
+    """SQL texts of reading transactions, and SQL texts of transactions that may write."""
 
     reading: list[str] = field(default_factory=list)
     writing: list[str] = field(default_factory=list)
@@ -27,7 +27,7 @@ class Statements:
 
 @contextmanager
 def recorded(database: Database) -> Iterator[Statements]:
-    """Record what runs in the ``with`` block; what begins a transaction is left out."""
+    """Record the statements of the ``with`` block, without statements that begin a transaction."""
     found = Statements()
 
     def note(connection: Connection, _cursor: Any, statement: str, *_: Any) -> None:

@@ -1,4 +1,4 @@
-"""RT Structure Sets as planning systems export them, for what is sent to the node."""
+"""RT Structure Sets as planning systems export them, which tests send to the node."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ def outlines(mask: np.ndarray, slices: Iterable[int] | None = None) -> list[tupl
 
 @dataclass(frozen=True)
 class Dialect:
-    """In what planning systems differ, field by field.
+    """The differences of planning systems, field by field.
 
     Attributes
     ----------
     names_images
         Whether each contour names its image (Contour Image Sequence).
     numbers_contours
-        Contour Number (3006,0048).
+        Whether each contour has a Contour Number (3006,0048).
     decimals
         Decimals of coordinates in mm.
     root, observation

@@ -1,4 +1,4 @@
-"""Studies of patients on one node: sent, segmented as given, answered, finished by the workers' own jobs."""
+"""Studies of patients on one node: sent, segmented with given labels, answered, finished by workers' jobs."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ NOW = (Lesion((90.0, 120.0, 110.0), 16.0), Lesion((70.0, 140.0, 80.0), 9.0))
 
 @contextmanager
 def node_in(folder: Path, **sections: object) -> Iterator[Context]:
-    """A node with its data in `folder`."""
+    """The context of a node with its data in `folder`."""
     with context_in(folder / "data", f"sqlite:///{folder / 'uair.sqlite'}", **sections) as context:
         yield context
 
 
 def receive_study(context: Context, paths: Sequence[Path], day: str) -> int:
-    """Date a series, send it to the node; return the number of its case."""
+    """Set the date of a series and send it to the node; return the number of its case."""
     for path in paths:
         dataset = dcmread(path)
         dataset.StudyDate = dataset.SeriesDate = dataset.AcquisitionDate = day
@@ -66,7 +66,7 @@ def send_study(
     day: str,
     mr: bool = False,
 ) -> int:
-    """Send a study, answer its rounds and do what becomes due; return its case's number."""
+    """Send a study, answer its rounds and do the due work; return its case's number."""
     hu, truth = abdomen(tuple(lesions), shape=SHAPE, spacing=SPACING, seed=int(day))
     if mr:
         paths = write_mr_series(folder, hu.astype(np.float32) + 1100, AFFINE, patient_id=patient)
@@ -87,7 +87,7 @@ def send_study(
 
 
 def compute(context: Context, case_id: int, labels: Labels) -> None:
-    """Let the engine's part of the newest round be done: four sizes of `labels`."""
+    """Store candidates for the newest round in place of the engine: four sizes of `labels`."""
     with context.database.transaction() as session:
         case = session.get_one(Case, case_id)
         round_ = case.current_round
@@ -105,7 +105,7 @@ def compute(context: Context, case_id: int, labels: Labels) -> None:
 
 
 def resized(labels: Labels, k: int) -> Labels:
-    """Return candidate `k`: the first is `labels`, of the others each lesion has k - 1 slices less."""
+    """Return candidate `k`: `labels`, but each lesion has k - 1 slices less."""
     cut = labels.copy()
     for value in np.unique(labels[labels > 1]):
         for at in np.flatnonzero((labels == value).any(axis=(1, 2)))[: k - 1]:

@@ -1,7 +1,7 @@
 """Small volumes with known truth, and a promptable model that needs no weights.
 
-The model is an algorithm, not a stand-in: it answers a box by the density in the box's middle. It makes
-tests of the method independent of how good any weights are.
+The model is a real algorithm: it segments a box by the density in the box's middle. So tests of the method do
+not depend on the quality of weights.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def abdomen(
 
 
 class DensityLocalizer:
-    """Finds the largest piece of liver density."""
+    """Finds the largest connected piece of liver density."""
 
     digest = "0" * 64
 
@@ -91,7 +91,7 @@ class DensityLocalizer:
 
 
 class DensityLesions:
-    """Finds what is darker than the liver (not below `darkest`), in it and up to `reach` voxels beyond."""
+    """Finds voxels darker than the liver (not below `darkest`), in the liver and `reach` voxels around it."""
 
     digest = "2" * 64
     step_mm = 3.0
@@ -113,7 +113,7 @@ class DensityLesions:
 
 
 class DensityPredictor:
-    """Answers a box by the density in its middle; four tokens with four tolerances."""
+    """Segments a box by the density in its middle; four tokens have four tolerances."""
 
     name = "density"
     digest = "1" * 64

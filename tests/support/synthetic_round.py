@@ -1,4 +1,4 @@
-"""The engine's first round on the synthetic abdomen, computed once for all tests of a process."""
+"""The engine's first round on the synthetic abdomen. It is computed once for all tests of a process."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from uair_node.network.scp import DicomListener, ReceivedInstance
 
 @dataclass(frozen=True)
 class TlsSite:
-    """The certificates of a hospital's administrator, and those of a stranger."""
+    """The certificates of a hospital's administrator, and the certificates of a stranger."""
 
     authority: Authority
     foreign: Authority
@@ -41,7 +41,7 @@ class TlsSite:
 
 
 def make_site(folder: Path) -> TlsSite:
-    """Make the certificates of a hospital, and those of a stranger."""
+    """Make the certificates of a hospital, and the certificates of a stranger."""
     authority, foreign = Authority(folder / "own", "hospital-ca"), Authority(folder / "other", "other-ca")
     return TlsSite(
         authority,
@@ -74,7 +74,7 @@ def listening(
 
 
 def options(certificate: Certificate | None, ca: Path) -> list[str]:
-    """DCMTK's options; ``+tla`` shows no certificate."""
+    """DCMTK's options for TLS; with ``+tla``, the client shows no certificate."""
     if certificate is None:
         return ["+tla", "--ignore-peer-cert"]
     return ["+tls", str(certificate.key), str(certificate.certificate), "+cf", str(ca)]

@@ -1,4 +1,4 @@
-"""A case that waits for a reader, whose objects are rows only, and what a viewer writes into its SEGs."""
+"""A case that waits for a reader and whose objects are rows only; and data that viewers write into SEGs."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def waiting_case(
 ) -> Iterator[Context]:
     """Receive a series, publish its first round with these label volumes, and wait for the reader.
 
-    The database is a file in `folder` unless `database_url` names another.
+    The database is a file in `folder` unless `database_url` names another database.
     """
     with context_in(folder / "data", database_url or f"sqlite:///{folder / 'uair.sqlite'}") as made:
         inbox = Inbox(made)

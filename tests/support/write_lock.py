@@ -1,4 +1,4 @@
-"""Finds files that are read while no other connection can write to the database."""
+"""Find files that are read while other connections cannot write to the database."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from sqlalchemy.exc import OperationalError
 
 @dataclass(eq=False)
 class Watch:
-    """Asks for the write lock whenever a file of a folder is opened.
+    """Tries to get the write lock whenever a file of a folder is opened.
 
     Attributes
     ----------
     opened
         The number of files that were opened.
     locked
-        Where one was opened while the lock was held.
+        Stack traces of openings while the lock was held.
     """
 
     folder: Path
@@ -36,7 +36,7 @@ class Watch:
     _busy: threading.local = field(default_factory=threading.local)
 
     def note(self, path: str) -> None:
-        """Look whether another connection can write now."""
+        """Check whether another connection can write now."""
         if not path.startswith(str(self.folder)) or getattr(self._busy, "now", False):
             return
         self._busy.now = True
@@ -82,7 +82,7 @@ def _add_hook() -> None:
 def watched_reads(database_url: str, folder: Path) -> Iterator[Watch]:
     """Watch the files of a folder that are opened in the `with` block, by any thread of this process.
 
-    On SQLite the lock is the database's, on PostgreSQL that of any case's row.
+    On SQLite, the lock is the database's write lock. On PostgreSQL, it is the lock of any case's row.
     """
     _add_hook()
     sqlite = make_url(database_url).get_backend_name() == "sqlite"

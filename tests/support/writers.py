@@ -1,6 +1,6 @@
-"""Objects of readers' software, each written by the program that really writes it: dcmqi, DCMTK, highdicom.
+"""Objects of readers' software, written by the real programs: dcmqi, DCMTK, highdicom.
 
-3D Slicer stores segmentations by dcmqi, with its own default terms; so does `slicer_segmentation`.
+3D Slicer stores segmentations by dcmqi, with its own default terms. `slicer_segmentation` does the same.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _TISSUE = codes.Code("85756007", "SCT", "Tissue")
 def dcmqi_segmentation(
     paths: Sequence[Path], volume: Volume, labels: np.ndarray, tracking: Mapping[int, str], folder: Path
 ) -> Dataset:
-    """Write labels by itkimage2segimage, as dcmqi's own users would: our terms, Tracking UIDs kept.
+    """Write labels by itkimage2segimage, as users of dcmqi would, with our terms and Tracking UIDs.
 
     Parameters
     ----------
@@ -54,7 +54,7 @@ def dcmqi_segmentation(
 
 
 def slicer_segmentation(paths: Sequence[Path], volume: Volume, labels: np.ndarray, folder: Path) -> Dataset:
-    """Write labels as 3D Slicer does after an import: every segment is "Segment_n", a tissue, untracked."""
+    """Write labels as 3D Slicer does after an import: segments "Segment_n", tissue, no Tracking UID."""
     segments = [_segment(value, f"Segment_{value}", _TISSUE) for value in _values(labels)]
     return _itkimage2segimage(paths, volume, labels, segments, folder)
 

@@ -1,4 +1,4 @@
-"""The round in the archive and the viewer's page before it."""
+"""Fixtures: a round in the archive, and the viewer's page on this archive."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from uair_node.dicom.volume import Volume
 
 @pytest.fixture(scope="module")
 def round_in_archive(orthanc: Orthanc, tmp_path_factory: pytest.TempPathFactory) -> RoundInArchive:
-    """Four candidates of one series, alone in the archive."""
+    """Four candidates of one series, the only objects in the archive."""
     return put_round(orthanc, tmp_path_factory.mktemp("round"))
 
 
 @pytest.fixture(scope="module")
 def page(orthanc: Orthanc, tmp_path_factory: pytest.TempPathFactory) -> Iterator[OhifPage]:
-    """OHIF before the archive, in a browser that has never seen it."""
+    """OHIF on the archive, in a browser with a new profile."""
     ohif = Ohif(orthanc.url)
     try:
         browser = Chromium(tmp_path_factory.mktemp("chromium"), width=1100, height=720)

@@ -1,4 +1,4 @@
-"""The whole loop before a viewer: the archive sends a phantom, and hands on what the viewer stores."""
+"""The whole loop with a viewer: the archive sends a phantom, and passes on the viewer's stored objects."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def looping(folder: Path, orthanc: Orthanc, **engine: Any) -> Iterator[Deploymen
     """Yield the product in one process tree, with the emptied archive as its only peer."""
     orthanc.delete_all()
     pacs = {"name": "pacs", "ae_title": orthanc.aet, "host": HOST, "port": orthanc.dicom_port}
-    # A browser beside it may keep a worker from its processor for longer than a short lease.
+    # A browser on this machine may keep a worker from its processor for longer than a short lease.
     settings = {**quick([pacs], work={"lease_s": 60}), "engine": {"members": 8, **engine}}
     made = embedded(folder, settings)
     for title in ("UAIR", "UAIR_PICK", "UAIR_ACCEPT", "UAIR_REJECT"):
@@ -54,16 +54,16 @@ def study_of(volume: Volume) -> str:
 
 
 def on_screen(page: OhifPage, row: float, column: float, size: int) -> tuple[float, float]:
-    """Return where the centre of a voxel is shown; the viewer shows the whole square image in its middle."""
+    """Return the pixel of a voxel's centre. The viewer shows the whole square image in its middle."""
     left, top, width, height = page.canvas()
     pixel, middle = min(width, height) / size, (size - 1) / 2
     return left + width / 2 + (column - middle) * pixel, top + height / 2 + (row - middle) * pixel
 
 
 def store_until(stored: Callable[[], bool], store: Callable[[], None]) -> None:
-    """Have a reader store from the viewer until the archive has it.
+    """Repeat `store` until the archive has the object (`stored`).
 
-    A starved browser loses clicks. A reader who sees that nothing was stored opens the study again.
+    A browser on a busy machine loses clicks. A reader who sees no stored object opens the study again.
     """
     for _ in range(_STORE_TRIES):
         with suppress(TimeoutError):

@@ -15,10 +15,10 @@ from tests.viewer.rounds import LESION, LIVER
 def drawn_labels(
     picture: bytes, canvas: tuple[int, int, int, int], hu: np.ndarray[Any, Any]
 ) -> np.ndarray[Any, Any]:
-    """Read from a picture which label is drawn on each voxel of the slice that it shows.
+    """Read the drawn label of each voxel from a picture of a slice.
 
-    A colour is a label's: bluish liver, yellowish lesion; CT is grey. The soft tissue's outline, in the
-    picture and in `hu` `(Y, X)`, says which pixel is the centre of which voxel.
+    The colour shows the label: bluish for liver, yellowish for a lesion, grey for CT. The outline of the soft
+    tissue, in the picture and in `hu` `(Y, X)`, relates pixels to voxel centres.
     """
     left, top, width, height = canvas
     pixels = np.round(matplotlib.image.imread(io.BytesIO(picture))[..., :3] * 255).astype(int)
@@ -43,7 +43,7 @@ def largest_piece(mask: np.ndarray[Any, Any]) -> tuple[slice, slice]:
 
 
 def centres(pixels: slice, voxels: slice, count: int) -> np.ndarray[Any, Any]:
-    """Return the pixel of each voxel's centre, given that the two ranges are the same stretch."""
+    """Return the pixel of each voxel's centre. The range of pixels and the range of voxels coincide."""
     size = (pixels.stop - pixels.start) / (voxels.stop - voxels.start)
     return np.rint(pixels.start + (np.arange(count) + 0.5 - voxels.start) * size - 0.5).astype(int)
 

@@ -1,4 +1,4 @@
-"""A round of four candidates of a phantom in the archive, as the viewer's tests open it."""
+"""A round of four candidates of a phantom in the archive, for the viewer's tests."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from workers.phantoms import make_phantom
 from workers.phantoms.ct_series import write_ct_series
 
 GROWTH_VOXELS = {"most likely": 0, "most inclusive": 2, "tightest": -1, "alternative": 1}
-"""The candidates in their order, and how far each is grown from the truth."""
+"""The candidates in their order, and the growth of each candidate from the truth in voxels."""
 LIVER, LESION = 1, 2
 LESION_TRACKING_UID = result_uid("viewer test", "lesion")
 
 
 @dataclass(frozen=True)
 class RoundInArchive:
-    """One round as the archive holds it; `labels` and `names` in the order of candidates."""
+    """One round in the archive. `labels` and `names` are in the order of candidates."""
 
     volume: Volume
     study_uid: str
@@ -37,7 +37,7 @@ class RoundInArchive:
 
 
 def put_round(orthanc: Orthanc, folder: Path) -> RoundInArchive:
-    """Write series and candidates into `folder` and fill the emptied archive with them."""
+    """Write series and candidates into `folder`, empty the archive, and upload them."""
     orthanc.delete_all()
     phantom = make_phantom(3, size="small")
     affine = np.eye(4)
@@ -59,7 +59,7 @@ def put_round(orthanc: Orthanc, folder: Path) -> RoundInArchive:
 
 
 def varied(truth: np.ndarray[Any, Any], growth: int) -> np.ndarray[Any, Any]:
-    """Grow (or shrink) liver and lesions by voxels; the lesions only within their slices."""
+    """Grow (or shrink) liver and lesions by `growth` voxels; lesions only within their slices."""
     cross = ndimage.generate_binary_structure(3, 1)
     flat = cross & (np.abs(np.arange(3) - 1) == 0)[:, None, None]
     liver, lesion = truth > 0, truth == LESION

@@ -1,4 +1,7 @@
-"""The common part of both Python readers of SEG: job and form of the answer. Runs outside our environment."""
+"""The common part of both Python readers of SEG: job and form of the answer.
+
+It runs outside our environment.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +17,8 @@ import numpy as np
 def answer_job(read: Callable[..., Any]) -> None:
     """Read each object of the job by `read(path)`.
 
-    It returns segment numbers `(Z, Y, X)`, and origin, spacing and direction as ITK has them (x before y
-    before z). It also returns number, label and Tracking UID of each segment.
+    `read` returns segment numbers `(Z, Y, X)`, and origin, spacing and direction in ITK's order (x, y, z). It
+    also returns number, label and Tracking UID of each segment.
     """
     answers = []
     for entry in json.loads(Path(sys.argv[1]).read_text()):

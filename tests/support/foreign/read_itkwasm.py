@@ -1,4 +1,4 @@
-"""Reads SEG by itkwasm-dicom: dcmqi and DCMTK compiled to WebAssembly."""
+"""Read SEG by itkwasm-dicom: dcmqi and DCMTK compiled to WebAssembly."""
 
 from __future__ import annotations
 

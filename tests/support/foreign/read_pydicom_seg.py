@@ -1,4 +1,4 @@
-"""Reads SEG by pydicom-seg."""
+"""Read SEG by pydicom-seg."""
 
 from __future__ import annotations
 

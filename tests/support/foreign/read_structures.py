@@ -1,4 +1,4 @@
-"""Reads RT Structure Sets by dicompyler-core: names, types, colours, and the masks of its DVH calculation."""
+"""Read RT Structure Sets by dicompyler-core: names, types, colours, and the masks of its DVH calculation."""
 
 import json
 import sys
