@@ -1,4 +1,4 @@
-"""`uair case`: show a case, or answer in place of its reader."""
+"""`uair case`: show a case, control its work, or answer in place of its reader."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def retry(case_id: CaseArgument, config: ConfigOption = None) -> None:
 
 @case_app.command()
 def cancel(case_id: CaseArgument, config: ConfigOption = None) -> None:
-    """Stop the computation of a case. It is FAILED then and can be retried."""
+    """Stop the computation of a case. The case becomes FAILED and can be retried."""
     with context_of(config).database.transaction() as session:
         lifecycle.cancel(session, lock_case(session, case_id), actor="command line")
     console.print(f"Case {case_id} is cancelled.")
@@ -88,7 +88,7 @@ def cancel(case_id: CaseArgument, config: ConfigOption = None) -> None:
 
 @case_app.command()
 def expire(case_id: CaseArgument, config: ConfigOption = None) -> None:
-    """Close a case permanently that has no answer, or that failed."""
+    """Permanently close a case that failed or has no answer."""
     with context_of(config).database.transaction() as session:
         case = lock_case(session, case_id)
         lifecycle.expire(session, case, actor="command line", reason="closed by hand")
@@ -102,7 +102,7 @@ def send_again(
     everything: Annotated[bool, typer.Option("--all", help="Send confirmed objects again, too.")] = False,
     config: ConfigOption = None,
 ) -> None:
-    """Send the objects again that a destination did not confirm."""
+    """Send again the objects that a destination did not confirm."""
     with context_of(config).database.transaction() as session:
         number = resend(session, lock_case(session, case_id), destination, everything=everything)
     console.print(f"{number} objects of case {case_id} are due again at {destination}.")
@@ -157,7 +157,7 @@ def mark(
 ) -> None:
     """Drop, keep or add findings of the open round without a pick.
 
-    Other findings stay as they were offered.
+    Other findings stay unchanged.
     """
     changes = Changes(tuple(drop or ()), tuple(keep or ()), tuple(_place(text) for text in add or ()))
     _answer(config, case_id, Verb.PICK, None, changes)
@@ -168,7 +168,7 @@ def _without(drop: list[int] | None) -> Changes | None:
 
 
 def _place(text: str) -> OnImage:
-    """Read ``57,210,180,23``: image number, column and row of a pixel from 0, diameter in mm."""
+    """Parse ``57,210,180,23``: image number, 0-based column and row of a pixel, diameter in mm."""
     parts = text.split(",")
     if len(parts) not in (3, 4) or not all(re.fullmatch(r"\d{1,5}(\.\d+)?", part.strip()) for part in parts):
         raise InputError(
@@ -185,7 +185,7 @@ def _choice(k: int, lesions: list[str] | None, parts: list[str] | None) -> Reade
 
 
 def _per_part(texts: list[str] | None) -> dict[tuple[int, str], int]:
-    """Read ``2:upper=1`` or ``liver:upper=1`` as label value and name of the part -> candidate."""
+    """Parse texts such as ``2:upper=1`` or ``liver:upper=1``. Return (label value, part) -> candidate."""
     found = {}
     for text in texts or ():
         said = re.fullmatch(r"(liver|\d{1,3}):([a-z]+)=(\d)", text)
@@ -201,7 +201,7 @@ def _per_part(texts: list[str] | None) -> dict[tuple[int, str], int]:
 
 
 def _per_lesion(k: int, texts: list[str] | None) -> dict[int, int]:
-    """Read ``2=1`` as label value -> candidate."""
+    """Parse texts such as ``2=1`` (lesion 2 from candidate 1). Return label value -> candidate."""
     found = {}
     for text in texts or ():
         numbers = re.fullmatch(r"(\d+)=(\d+)", text)

@@ -1,4 +1,4 @@
-"""Options that commands share."""
+"""The option `--config`, which commands share."""
 
 from __future__ import annotations
 
@@ -16,4 +16,7 @@ ConfigOption = Annotated[
         help="YAML configuration; without it, embedded mode on this machine.",
     ),
 ]
-"""The configuration of a command. None: the packaged one, with a data folder in the current folder."""
+"""The configuration file of a command.
+
+If it is None, then the command uses the packaged configuration, with a data folder in the current folder.
+"""

@@ -1,4 +1,4 @@
-"""`uair init`: a configuration to start from."""
+"""`uair init`: write an example configuration."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Load commands when they are called.
+"""Load the module of a command when the command is called.
 
-`uair --help`, `uair --version` and completion then need no database, no DICOM library and no torch.
+So `uair --help`, `uair --version` and completion need no database, no DICOM library and no torch.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from typer.main import get_command
 
 @dataclass(frozen=True)
 class LazyCommand:
-    """The place of a command, and its help text without loading it.
+    """The place of a command, and its help text, which is known without loading the command.
 
     Attributes
     ----------
     where
-        ``module:name`` of a function, or of a `typer.Typer` with commands of its own.
+        ``module:name`` of a function, or of a `typer.Typer` with subcommands.
     help
-        The help text, one sentence.
+        The help text, a single sentence.
     panel
-        The heading under which help lists it.
+        The heading for this command in the help.
     """
 
     where: str
@@ -34,7 +34,7 @@ class LazyCommand:
     panel: str | None = None
 
     def listed(self, name: str) -> TyperCommand:
-        """Return a stand-in for help and completion. It does nothing."""
+        """Return an empty command with this name, for help and completion."""
         return TyperCommand(name, help=self.help, rich_help_panel=self.panel)
 
     def load(self, name: str) -> Any:
@@ -60,7 +60,7 @@ class LazyGroup(TyperGroup):
         return list(self.table)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        """Return a stand-in, since help and completion request every command."""
+        """Return an empty command, since help and completion request every command."""
         found = self.table.get(cmd_name)
         return found.listed(cmd_name) if found else None
 
@@ -72,5 +72,5 @@ class LazyGroup(TyperGroup):
 
 
 def lazy_group(commands: Mapping[str, LazyCommand]) -> type[LazyGroup]:
-    """Return a group's class, for ``typer.Typer(cls=...)``."""
+    """Return the class of a group with these commands, for ``typer.Typer(cls=...)``."""
     return type("Commands", (LazyGroup,), {"table": commands})

@@ -1,4 +1,4 @@
-"""Shared parts of commands: options, the context they work in, JSON for scripts."""
+"""Shared parts of commands: options, context, JSON output for scripts."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ CaseArgument = Annotated[int, typer.Argument(help="Number of the case, see `uair
 
 
 def context_of(config: Path | None) -> Context:
-    """Open the context of a configuration. Only warnings of the log are shown."""
+    """Open the context of a configuration. The log shows only warnings and errors."""
     set_up_logging(quiet=True)
     return open_context(load_settings(config))
 
 
 def print_json(value: Any) -> None:
-    """Print a record for scripts to standard output."""
+    """Print a value as JSON to standard output, for scripts."""
     sys.stdout.write(json.dumps(value, indent=2) + "\n")

@@ -25,7 +25,8 @@ def renew_patient_keys(
 ) -> None:
     """Replace the secret of the patient keys while all nodes are stopped. New keys are made from the images.
 
-    A case whose images retention has deleted loses its key: later studies are no longer compared with it.
+    If retention has deleted the images of a case, then the case loses its key. Later studies are no longer
+    compared with it.
     """
     context = context_of(config)
     if not yes:
@@ -39,7 +40,10 @@ def renew_patient_keys(
 
 
 def _patient_digests(context: Context) -> dict[int, str]:
-    """Read the Patient ID of each case with a key from its first image, if the image is still kept."""
+    """Return case id -> digest of the Patient ID, for each case with a key whose images still exist.
+
+    The Patient ID comes from an image of the case.
+    """
     with context.database.reading() as session:
         cases = session.scalars(select(Case).where(Case.patient_key != ""))
         paths = {case.id: case.instances[0].path for case in cases if case.instances}

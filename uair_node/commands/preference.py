@@ -20,7 +20,7 @@ preference_app = typer.Typer(
 def show_preference(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """Show remembered preferences, in mm of radius beyond the model's own mean.
 
-    Positive is more inclusive.
+    Positive values are more inclusive.
     """
     with context_of(config).database.reading() as session:
         found = reader_preference.listed(session)

@@ -1,4 +1,4 @@
-"""`uair recover`: after a restore, register files that the data folder has and the database does not know."""
+"""`uair recover`: after a restore, register files of the data folder that are not in the database."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`uair rules`: show which series of a study are segmented."""
+"""`uair rules`: show which series of a study would be segmented."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ def run(command: typer.Context, config: ConfigOption = None, verbose: bool = Fal
     """Serve the console."""
     if command.invoked_subcommand is not None:
         return
-    from uair_node.console.serve import Pulse, make_server  # the other commands need no web server
+    from uair_node.console.serve import Pulse, make_server  # imported here, because only `run` needs it
 
     set_up_logging(verbose=verbose)
     settings = load_settings(config)

@@ -67,7 +67,7 @@ def _run_node(context: Context, tend: Any = lambda: None) -> None:
 
 
 def _warn_of_certificates(settings: Settings) -> None:
-    """Log certificates that have expired or expire soon. Peers only report that TLS fails."""
+    """Log certificates that have expired or expire soon. Peers would report only that TLS fails."""
     for finding in check_tls(settings):
         if finding.level != Level.OK:
             log.warning("%s", finding.log_line)

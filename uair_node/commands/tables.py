@@ -1,4 +1,4 @@
-"""Print tables: aligned columns, and no word is cut, however narrow the terminal is."""
+"""Print tables with aligned columns. Words are never cut, even on a narrow terminal."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ _NUMBER = re.compile(r"[-+]?\d[\d.,]*")
 
 @dataclass(frozen=True)
 class Row:
-    """One row of a table.
+    """A row of a table.
 
     Attributes
     ----------
     cells
         Short words, one for each column.
     note
-        Sentences. They follow the cells if there is space, and are otherwise below them.
+        Sentences. They are beside the cells if there is space, otherwise below the cells.
     style
-        The style of the first cell, in rich's notation. It repeats the meaning of the cell.
+        The style of the first cell, in rich's notation. It only repeats the meaning of the cell.
     """
 
     cells: Sequence[str]
@@ -35,7 +35,7 @@ class Row:
 
 
 def print_rows(console: Console, heads: Sequence[str], rows: Iterable[Row], *, title: str = "") -> None:
-    """Print a table. Texts are not interpreted as markup."""
+    """Print a table. Markup in texts is printed unchanged."""
     rows = list(rows)
     columns = list(zip(heads, *(row.cells for row in rows), strict=True))
     widths = [max(Text(cell).cell_len for cell in column) for column in columns]

@@ -1,1 +1,1 @@
-"""Connections in both directions: the listener, TLS, C-STORE, STOW-RS, storage commitment and retrieval."""
+"""Incoming and outgoing connections: listener, TLS, C-STORE, STOW-RS, storage commitment and retrieval."""

@@ -24,21 +24,21 @@ _REQUEST = 1
 """Action Type ID (PS3.4 Table J.3.2-1)."""
 
 _SAME_ASSOCIATION_S = 1.0
-"""Seconds for which the association stays open for a report. Most peers open one of their own."""
+"""Seconds for which the association stays open for a report. Most peers open a new association for it."""
 
 _SUCCESS, _PROCESSING_FAILURE, _INVALID_ARGUMENT = 0x0000, 0x0110, 0x0115
 
 
 @dataclass(frozen=True)
 class Report:
-    """A peer's report about one transaction of storage commitment.
+    """A peer's report about a transaction of storage commitment.
 
     Attributes
     ----------
     committed
         SOP Instance UIDs that the peer committed to.
     failed
-        SOP Instance UID of each other instance -> Failure Reason (0008,1197).
+        SOP Instance UID of each failed instance -> Failure Reason (0008,1197).
     """
 
     transaction_uid: str
@@ -47,7 +47,7 @@ class Report:
 
 
 ReportHandler = Callable[[str, Report], None]
-"""A function of the peer's AE title and its report. It returns when the report is recorded."""
+"""A function of the peer's AE title and its report. It returns after the report is recorded."""
 
 
 def request_commitment(
@@ -56,7 +56,12 @@ def request_commitment(
     instances: Sequence[tuple[str, str]],
     take_report: ReportHandler,
 ) -> bool:
-    """Request storage commitment (N-ACTION) of instances, each a pair of SOP Class UID and SOP Instance UID.
+    """Request storage commitment (N-ACTION) of instances. Return after a short wait for the report.
+
+    Parameters
+    ----------
+    instances
+        Pairs of SOP Class UID and SOP Instance UID.
 
     Returns
     -------
@@ -66,7 +71,7 @@ def request_commitment(
     Raises
     ------
     TransientError
-        ``commitment-refused``, and as `uair_node.network.scu.send`.
+        ``commitment-refused``, and the errors of `uair_node.network.scu.send`.
     """
     taken, answered = threading.Event(), threading.Event()
 
@@ -75,7 +80,7 @@ def request_commitment(
         return answer_report(event, destination.ae_title, take_report)
 
     def sent(_event: Event) -> None:
-        if taken.is_set():  # what is sent next is the answer to the report
+        if taken.is_set():  # after the report, the next PDU that we send is our answer
             answered.set()
 
     handlers = [(evt.EVT_N_EVENT_REPORT, take), (evt.EVT_PDU_SENT, sent)]
@@ -95,7 +100,7 @@ def request_commitment(
 
 
 def answer_report(event: Event, calling_ae: str, take_report: ReportHandler) -> tuple[int, None]:
-    """Pass an N-EVENT-REPORT to `take_report`. Return the status that answers it, and no event reply."""
+    """Pass an N-EVENT-REPORT to `take_report`. Return the status of our response, and no event reply."""
     try:
         take_report(calling_ae, read_report(event.event_information))
     except InputError:
@@ -111,7 +116,7 @@ def read_report(information: Dataset) -> Report:
     Raises
     ------
     InputError
-        ``unreadable-report``.
+        ``unreadable-report``: the report lacks a required attribute.
     """
     try:
         committed = [item.ReferencedSOPInstanceUID for item in _items(information, "ReferencedSOPSequence")]

@@ -1,7 +1,7 @@
-"""The kinds of destination: sending to each kind, testing it, and its address for people.
+"""The kinds of destination: sending to a destination of each kind, its test, and its address for display.
 
-Other modules call the functions below and treat all destinations alike. A new kind needs a case in each
-function. If a case is missing, then mypy reports the call of `assert_never`.
+Other modules call these functions and treat all destinations alike. A new kind needs a ``case`` in each
+function. If a ``case`` is missing, then mypy reports the call of `assert_never`.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ _PORTS = {"http": 80, "https": 443}
 def send_to(
     destination: AnyDestination, instances: Sequence[OutgoingInstance], announce: Announce
 ) -> Iterator[SendResult]:
-    """Send objects. Each is announced before; each result is yielded as it comes.
+    """Send objects to a destination. Call `announce` before each object, and yield each result at once.
 
     Raises
     ------
     TransientError
         The destination cannot be reached, or ends the connection. Objects without a result may have arrived.
     ConfigError
-        A file that the destination's section names cannot be used.
+        A file in the destination's section cannot be used.
     """
     match destination:
         case Destination():
@@ -40,12 +40,12 @@ def send_to(
 
 
 def probe(destination: AnyDestination) -> None:
-    """Send the smallest request to a destination; return if it is answered.
+    """Send the smallest request to a destination. Return if the destination answers.
 
     Raises
     ------
     TransientError, ConfigError
-        As `send_to`.
+        The errors of `send_to`.
     """
     match destination:
         case Destination():
@@ -68,7 +68,7 @@ def service_of(destination: AnyDestination) -> str:
 
 
 def address_of(destination: AnyDestination) -> str:
-    """Return a destination's address for display. If it is a URL, a password in it is not removed."""
+    """Return a destination's address for display. A password in a URL is not removed."""
     match destination:
         case Destination():
             return f"{destination.ae_title} at {destination.host}:{destination.port}"

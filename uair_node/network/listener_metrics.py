@@ -1,4 +1,4 @@
-"""Counters of the listener: associations by outcome, instances by outcome, and refused peers."""
+"""Counters of the listener: associations by outcome, instances by verb and status, and refused peers."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ ACCEPTED = "accepted"
 _MOST_PEERS = 100
 """The most refused peers that are counted separately between two sweeps.
 
-A port scan must not fill the memory.
+With this limit, a port scan cannot fill the memory.
 """
 _LONGEST_WHY = 120
 _LONGEST_TITLE = 16
 
 
 class RefusalReason(StrEnum):
-    """The reason why a connection or an association was refused, as in the metric ``uair_associations``."""
+    """The reason of a refused connection or association, as in the metric ``uair_associations``."""
 
     ADDRESS_NOT_ADMITTED = "address_not_admitted"
     TOO_MANY_CONNECTIONS = "too_many_connections"
@@ -36,14 +36,14 @@ class RefusalReason(StrEnum):
 
 @dataclass(frozen=True, order=True)
 class Refusal:
-    """One refused peer.
+    """A refused peer.
 
     Attributes
     ----------
     address
-        Empty if more peers were refused than are counted separately.
+        The peer's IP address; empty if there are too many refused peers to count them separately.
     calling_ae, called_ae
-        Empty if the connection was closed before an association request came.
+        The AE titles; empty if the connection was closed before an association request came.
     why
         A sentence with details.
     """
@@ -58,18 +58,18 @@ class Refusal:
     def of(
         cls, reason: RefusalReason, address: str, calling_ae: str = "", called_ae: str = "", why: str = ""
     ) -> Refusal:
-        """Return the refusal of a peer. The AE titles come from the peer and may hold any characters."""
+        """Return the refusal of a peer. The AE titles come from the peer and may contain any characters."""
         calling, called = (_printable(title)[:_LONGEST_TITLE] for title in (calling_ae, called_ae))
         return cls(reason, address, calling, called, _printable(why)[:_LONGEST_WHY])
 
 
 class ListenerMetrics:
-    """Counters of one listener, in a registry of their own.
+    """The counters of a listener, in a separate registry.
 
     Attributes
     ----------
     registry
-        The registry that `uair_node.operations.monitoring.server.MonitoringServer` serves.
+        The registry for `uair_node.operations.monitoring.server.MonitoringServer`.
     """
 
     def __init__(self) -> None:
@@ -78,7 +78,7 @@ class ListenerMetrics:
             "uair_associations", "Requested associations.", ["outcome"], registry=self.registry
         )
         for outcome in (ACCEPTED, *RefusalReason):
-            self._associations.labels(outcome)  # from 0 on: an alert needs the first one, too
+            self._associations.labels(outcome)  # begins at 0, because an alert also needs the first increment
         self._refusals: collections.Counter[Refusal] = collections.Counter()
         self._lock = threading.Lock()
         self._instances = Counter(
@@ -86,22 +86,22 @@ class ListenerMetrics:
         )
 
     def accepted(self) -> None:
-        """Count an association that was accepted."""
+        """Count an accepted association."""
         self._associations.labels(ACCEPTED).inc()
 
     def refused(self, refusal: Refusal) -> None:
-        """Count a connection or an association that was refused."""
+        """Count a refused connection or association."""
         self._associations.labels(refusal.reason).inc()
         self._add({refusal: 1})
 
     def take_refusals(self) -> Mapping[Refusal, int]:
-        """Return how often each peer was refused since the last call, and reset the counts."""
+        """Return the number of refusals of each peer since the last call, and reset the counts."""
         with self._lock:
             taken, self._refusals = self._refusals, collections.Counter()
         return taken
 
     def give_back(self, counts: Mapping[Refusal, int]) -> None:
-        """Add the counts of `take_refusals` again, if they could not be recorded."""
+        """Add counts of `take_refusals` again, after they could not be recorded."""
         self._add(counts)
 
     def instance(self, verb: str, status: int) -> None:

@@ -1,4 +1,4 @@
-"""An object that is sent to a destination, and the result of sending it. C-STORE and STOW-RS use both."""
+"""An object for a destination, and the result of its sending, for C-STORE and STOW-RS."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from uair_node.network.statuses import DeliveryVerdict
 
 @dataclass(frozen=True)
 class OutgoingInstance:
-    """One object to be sent."""
+    """An object for a destination. `key` is the id of its delivery."""
 
     key: int
     sop_class_uid: str
@@ -27,7 +27,7 @@ class OutgoingInstance:
 
 @dataclass(frozen=True)
 class SendResult:
-    """The peer's answer to one object: the verdict for its delivery, and a reason."""
+    """The result of sending an object: the verdict for its delivery, and a reason."""
 
     key: int
     verdict: DeliveryVerdict
@@ -37,12 +37,12 @@ class SendResult:
 Announce = Callable[[OutgoingInstance], bool]
 """A function that records durably that an object is about to be sent.
 
-It returns whether it was sent before.
+It returns whether the object was sent before.
 """
 
 
 def first_time(_instance: OutgoingInstance) -> bool:
-    """Stand in for `Announce` without an outbox: every object counts as never sent before."""
+    """Replace `Announce` if there is no outbox. Every object counts as sent for the first time."""
     return False
 
 
@@ -58,10 +58,10 @@ def result_of(
 
 
 def read_instance(instance: OutgoingInstance) -> Dataset | SendResult:
-    """Read the object to be sent. If that fails, return the result for its delivery.
+    """Read an object before it is sent. If the reading fails, then return the result for its delivery.
 
-    If the file is truncated or damaged, then the delivery is parked. After an error of the disk it is tried
-    again.
+    If the file is truncated or damaged, then the delivery is parked. After a disk error, the delivery is
+    tried again.
     """
     try:
         file = instance.path.read_bytes()
@@ -77,7 +77,7 @@ def read_instance(instance: OutgoingInstance) -> Dataset | SendResult:
             instance.key, DeliveryVerdict.RETRY if error.errno else DeliveryVerdict.PARK, reason_of(reason)
         )
     except Exception as error:
-        # Damaged files make pydicom raise nearly anything.
+        # With damaged files, pydicom raises exceptions of many types.
         return _parked(instance, result_unreadable(type(error).__name__))
 
 
@@ -91,7 +91,7 @@ def result_unreadable(why: str) -> InputError:
 
 
 def result_deleted() -> InputError:
-    """Return the error of an object whose file retention has deleted."""
+    """Return the error of an object if retention has deleted its file."""
     return InputError(
         "result-deleted",
         "Retention has deleted the object's file.",
@@ -100,7 +100,7 @@ def result_deleted() -> InputError:
 
 
 def duplicate_uid() -> InputError:
-    """Return the error of an object whose UID the peer holds, although this delivery never sent it."""
+    """Return the error of an object if the peer has its UID, although this delivery never sent the object."""
     return InputError(
         "duplicate-uid",
         "The destination holds an object of this UID that this delivery never sent (status 0111).",
@@ -109,7 +109,7 @@ def duplicate_uid() -> InputError:
 
 
 def reason_of(error: InputError) -> str:
-    """Return the reason that a parked delivery shows: code, sentence and remedy."""
+    """Return the reason for a parked delivery: code, sentence and remedy."""
     return f"{error.code}: {error.sentence} {error.remedy}"
 
 

@@ -12,7 +12,7 @@ from uair_node.network.tls import certificate_names
 from uair_node.network.transport import guarded, is_from_here, plain_address
 
 CHECK_TITLE = "UAIR_CHECK"
-"""Calling AE title of `uair check` at the node's own port."""
+"""The calling AE title of `uair check` when it tests the node's own port."""
 
 _NEAREST_MISS = {
     "verbs": "no allow rule for this AE title of ours",
@@ -20,7 +20,7 @@ _NEAREST_MISS = {
     "networks": "no allow rule for its network",
     "certificates": "no allow rule for its certificate",
 }
-"""The reason why a peer is refused, by the field of the allow rule that comes nearest to admitting it."""
+"""The reason of a refusal, by the first field that does not match in the nearest allow rule."""
 
 
 def association_name(association: Association) -> str:
@@ -30,9 +30,9 @@ def association_name(association: Association) -> str:
 
 @dataclass(frozen=True)
 class Peer:
-    """The peer of an association, the AE title that it called, and the names in its certificate.
+    """The peer of an association, the called AE title, and the names in the peer's certificate.
 
-    `local` says whether the peer is on this machine.
+    `local` is true if the peer is on this machine.
     """
 
     calling_ae: str
@@ -43,7 +43,7 @@ class Peer:
 
     @classmethod
     def of(cls, association: Association) -> Peer:
-        """Return the peer that requested an association."""
+        """Return the requestor of an association."""
         request = association.requestor.primitive
         address = plain_address(association.requestor.address)
         connection = guarded(association).socket
@@ -57,11 +57,11 @@ class Peer:
 
     @property
     def is_check(self) -> bool:
-        """Whether the peer is `uair check` on this machine, which only tests whether a node answers."""
+        """Whether the peer is `uair check` on this machine. It only tests whether a node answers."""
         return self.calling_ae == CHECK_TITLE and self.local
 
     def __str__(self) -> str:
-        # repr: a hostile title cannot forge a log line
+        # `repr` prevents a hostile title from forging a log line.
         return f"{self.calling_ae!r} at {self.address} to {self.called_ae!r}"
 
 

@@ -1,4 +1,4 @@
-"""Choose which presentation contexts of a peer's proposal the listener accepts."""
+"""Choose the presentation contexts that the listener accepts from a peer's proposal."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from dicom_config.contexts import is_taken, sop_classes, taken_syntaxes
 
 
 def supported_contexts(proposed: Sequence[PresentationContext]) -> list[PresentationContext]:
-    """Return the accepted ones of the presentation contexts that a peer proposes."""
+    """Return the presentation contexts that the listener accepts from a peer's proposal."""
     of_class: dict[str, list[list[str]]] = {}
     for context in proposed:
         syntaxes = [str(syntax) for syntax in context.transfer_syntax]
@@ -27,9 +27,10 @@ def supported_contexts(proposed: Sequence[PresentationContext]) -> list[Presenta
 
 
 def serve_as_storage(association: Association) -> None:
-    """Let instances of SOP classes that pynetdicom does not know be stored, too.
+    """Make pynetdicom serve SOP classes that are not in its own table as storage classes.
 
-    pynetdicom finds the service of a class by these items (PS3.7 D.3.3.6), or else by its own table.
+    pynetdicom finds the service of a class by the negotiation items for SOP classes (PS3.7 D.3.3.6).
+    Otherwise it uses its own table.
     """
     for context in association.accepted_contexts:
         sop_class = str(context.abstract_syntax)
@@ -40,7 +41,10 @@ def serve_as_storage(association: Association) -> None:
 
 
 def reporting_context() -> PresentationContext:
-    """Return the context for a destination's report of storage commitment, as SCP (PS3.4 J.3.3)."""
+    """Return the context for a destination's report of storage commitment (PS3.4 J.3.3).
+
+    The destination is the SCP.
+    """
     context = build_context(StorageCommitmentPushModel)
     context.scu_role, context.scp_role = False, True
     return context

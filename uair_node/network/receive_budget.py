@@ -1,4 +1,4 @@
-"""Limit the memory of instances that are being received: one budget for all associations.
+"""Limit the memory for instances during their receipt, by a common budget for all associations.
 
 An instance is in memory from its first fragment until its C-STORE is answered. This module does not read
 instances.
@@ -14,10 +14,10 @@ from pynetdicom.association import Association
 
 
 class ReceiveBudget:
-    """Counts the bytes that each association holds.
+    """The budget, with the number of bytes that each association holds.
 
     If no other association holds bytes, then an association may exceed the budget. So an instance that is
-    larger than the budget can arrive while no other instance is being received.
+    larger than the budget can arrive if it is the only one at that time.
 
     Parameters
     ----------
@@ -31,10 +31,10 @@ class ReceiveBudget:
         self._lock = threading.Lock()
 
     def take(self, association: Association, size: int) -> bool:
-        """Reserve `size` bytes for an association. Return False if other associations hold too many."""
+        """Reserve `size` bytes for an association. Return False if other associations hold too many bytes."""
         with self._lock:
             if not self._fits(association, size):
-                # What a lost association held is no longer in use.
+                # The bytes of associations whose thread has ended are free.
                 self._held = {each: held for each, held in self._held.items() if each.is_alive()}
                 if not self._fits(association, size):
                     return False
@@ -54,12 +54,12 @@ class ReceiveBudget:
 
 
 class IncomingDataSet(BytesIO):
-    """The data set of a message while it is received. Beyond the budget, its bytes are dropped.
+    """The data set of a message during its receipt. If the budget is exceeded, then its bytes are dropped.
 
     Attributes
     ----------
     dropped
-        Whether bytes were dropped: the data set must not be used.
+        Whether bytes were dropped. If so, then the data set must not be used.
     """
 
     def __init__(self, budget: ReceiveBudget, association: Association) -> None:
@@ -69,7 +69,7 @@ class IncomingDataSet(BytesIO):
         self.dropped = False
 
     def write(self, data: Any) -> int:
-        """Keep a fragment. If the budget is exceeded, then drop it with all earlier fragments."""
+        """Keep a fragment. If the budget is exceeded, then drop this fragment and all earlier fragments."""
         size = len(data)
         if not self.dropped and self._budget.take(self._association, size):
             self._size += size
@@ -82,9 +82,9 @@ class IncomingDataSet(BytesIO):
         return size
 
     def take_more(self, size: int) -> bool:
-        """Reserve further memory for reading the data set.
+        """Reserve `size` more bytes for reading the data set.
 
-        Return False if other associations hold too much.
+        Return False if other associations hold too many bytes.
         """
         if not self._budget.take(self._association, size):
             return False
@@ -92,6 +92,6 @@ class IncomingDataSet(BytesIO):
         return True
 
     def give_back(self) -> None:
-        """Release the bytes of the data set after its message was answered."""
+        """Release the bytes of the data set. The caller calls this after it answered the message."""
         size, self._size = self._size, 0
         self._budget.give_back(self._association, size)

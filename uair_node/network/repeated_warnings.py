@@ -1,4 +1,4 @@
-"""Limit log lines that a peer can cause without limit: each sentence once a minute, with a count."""
+"""Limit the log lines that a peer can cause: each sentence at most once a minute, with a count."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class RepeatedWarnings:
 
     def __init__(self, log: logging.Logger, clock: Callable[[], float] = time.monotonic) -> None:
         self._log, self._clock = log, clock
-        self._told: dict[str, tuple[float, int]] = {}  # when it was logged, and its repetitions since
+        self._told: dict[str, tuple[float, int]] = {}  # sentence -> time of its log line, later repetitions
         self._lock = threading.Lock()
 
     def tell(self, sentence: str) -> None:

@@ -1,7 +1,7 @@
-"""Find segmentations in an archive: our final ones of a patient, and those of another system in a study.
+"""Find a patient's final segmentations of ours, and a study's segmentations of another system, in an archive.
 
-They are found by C-FIND or QIDO-RS, and fetched by C-GET or WADO-RS. Archives may match too much. So each
-object that comes back must name the patient of the search.
+The search uses C-FIND or QIDO-RS, and the retrieval uses C-GET or WADO-RS. An archive may return too many
+objects. So each retrieved object must have the Patient ID of the search.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def latest_final(archive: AnyDestination, patient_id: str, before: date) -> Data
     Raises
     ------
     TransientError, ConfigError
-        As `uair_node.network.scu.send` and `uair_node.network.stow.send_stow`.
+        The errors of `uair_node.network.scu.send` and `uair_node.network.stow.send_stow`.
     """
     if not patient_id.strip():
         return None
@@ -53,19 +53,19 @@ def latest_final(archive: AnyDestination, patient_id: str, before: date) -> Data
 
 
 def segmentations(archive: AnyDestination, study_uid: str, patient_id: str, system: str) -> list[Dataset]:
-    """Return the SEGs and structure sets of a study that come from a given system.
+    """Return the SEGs and structure sets of a study that another system made.
 
     Parameters
     ----------
     patient_id
-        The patient of the study. Objects of another patient are left out.
+        The Patient ID of the study. Objects of another patient are left out.
     system
-        Words in the Series Description or the Manufacturer, in upper or lower case.
+        Words in the system's Series Description or Manufacturer, in upper or lower case.
 
     Raises
     ------
     TransientError, ConfigError
-        As `latest_final`.
+        The errors of `latest_final`.
     """
     if isinstance(archive, Destination):
         received = _segmentations_by_dimse(archive, study_uid, system)
@@ -78,7 +78,7 @@ def _by_dimse(archive: Destination, patient_id: str, before: date) -> Dataset | 
     with _retrieving(archive, [_SEG]) as (association, received):
         found = []
         studies = _query("STUDY", PatientID=patient_id, StudyInstanceUID="", StudyDate="")
-        for study in list(_found(archive, association, studies)):  # one search after the other
+        for study in list(_found(archive, association, studies)):  # `list` ends this search before the next
             if _earlier(study, before):
                 keys = {"StudyInstanceUID": str(study.StudyInstanceUID), "Modality": "SEG"}
                 query = _query("SERIES", **keys, SeriesInstanceUID="", SeriesDescription="")
@@ -105,9 +105,9 @@ def _segmentations_by_dimse(archive: Destination, study_uid: str, system: str) -
 def _retrieving(
     archive: Destination, retrieved: Sequence[str]
 ) -> Iterator[tuple[Association, list[Dataset]]]:
-    """Open an association for searches and C-GET of some SOP classes.
+    """Open an association for searches, and for C-GET of the `retrieved` SOP classes.
 
-    Yield it and the list of received objects.
+    Yield the association and the list of received objects.
     """
     received: list[Dataset] = []
 
@@ -207,7 +207,7 @@ def _is_of_system(series: Dataset, system: str) -> bool:
 
 
 def _checked(received: list[Dataset], patient_id: str) -> Dataset | None:
-    """Return the first received object that is a segmentation of the patient; None if there is none."""
+    """Return the first received segmentation of the patient; None if there is none."""
     return next((dataset for dataset in received if _is(dataset, patient_id, [_SEG])), None)
 
 

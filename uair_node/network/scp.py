@@ -1,10 +1,10 @@
 """The DICOM listener: it admits associations, receives instances by C-STORE, and answers them.
 
 This module has the association policy (PS3.8 7.1.1). Statuses are in `store_status`, presentation contexts in
-`presentation`, allow rules in `peer`. A handler, which the caller gives, processes each instance.
+`presentation`, allow rules in `peer`. The caller's handler processes each instance.
 
-An instance is not decoded here: the handler gets the received bytes. Each association has a thread of its
-own, in which the handler runs; the handler must be thread-safe.
+This module does not decode instances. The handler gets the received bytes. Each association has its own
+thread, and the handler runs in this thread. So the handler must be thread-safe.
 """
 
 from __future__ import annotations
@@ -41,20 +41,20 @@ _APPLICATION_CONTEXT = "1.2.840.10008.3.1.1.1"
 """The only DICOM application context name (PS3.7 A.2.1)."""
 
 _NO_LIMIT = 1 << 30
-"""Value for pynetdicom's own limit of associations, which also counts waiting ones.
+"""Value for pynetdicom's own limit of associations, which also counts waiting associations.
 
-`_Places` has our limit.
+Our limit is in `_Places`.
 """
 
 _TIMES_IN_MEMORY = 2
-"""Copies of an inflated data set in memory while it is filed: the whole, and the values that are read."""
+"""Copies of an inflated data set in memory during its filing: the whole data set, and the read values."""
 
 _STOP_GRACE_S = 5.0
-"""Seconds for which `DicomListener.stop` waits for associations to end by themselves."""
+"""Seconds for which `DicomListener.stop` waits until associations end by themselves."""
 
 
 class Rejection(Enum):
-    """A-ASSOCIATE-RJ: result, source, reason (PS3.8 Table 9-21)."""
+    """Values of A-ASSOCIATE-RJ: result, source, reason (PS3.8 Table 9-21)."""
 
     APPLICATION_CONTEXT_NOT_SUPPORTED = (1, 1, 2)
     CALLING_AE_NOT_RECOGNISED = (1, 1, 3)
@@ -64,23 +64,23 @@ class Rejection(Enum):
 
 @dataclass(frozen=True)
 class ReceivedInstance:
-    """One instance that was received by C-STORE.
+    """An instance that was received by C-STORE.
 
     Attributes
     ----------
     verb
         The verb of the AE title that the sender called.
     calling_ae, address, certificate
-        The sender. `certificate` has the names in its certificate; it is empty without TLS.
+        The sender: AE title, IP address, and typed names in its certificate. The names are empty without TLS.
     sop_class_uid, sop_instance_uid
-        The UIDs in the C-STORE request. The data set may have others.
+        The UIDs in the C-STORE request. The UIDs in the data set may differ.
     transfer_syntax_uid
         The transfer syntax of the presentation context, and so of `data`.
     data
         A complete DICOM file (PS3.10): preamble, file meta information, and the data set with unchanged
         bytes.
     association
-        A name that exactly the instances of one association share.
+        The name of the association. Instances of different associations have different names.
     """
 
     verb: Verb
@@ -95,14 +95,18 @@ class ReceivedInstance:
 
 
 Handler = Callable[[ReceivedInstance], StoreStatus | None]
-"""A function that keeps an instance. It returns when the bytes are safe, and C-STORE is answered 0000.
+"""A function that keeps an instance. It returns None after the bytes are durable.
 
-If it returns a status, then C-STORE is answered with that. An error is answered as in `store_status`.
+The listener then answers C-STORE with 0000. If the function returns a status, then the response has this
+status. If the function raises an error, then `store_status` has the status of the response.
 """
 
 
 EndHandler = Callable[[str, bool], None]
-"""A function of `ReceivedInstance.association`, and of whether the association ended without a release."""
+"""A function that is called at the end of an association.
+
+Its arguments are `ReceivedInstance.association`, and true if the association ended without a release.
+"""
 
 
 def _tell_nobody(_association: str, _aborted: bool) -> None:
@@ -114,25 +118,25 @@ def _asked_nobody(_calling_ae: str, _report: Report) -> None:
 
 
 class DicomListener:
-    """Storage and Verification SCP under the four AE titles of the verbs.
+    """Storage and Verification SCP, with an AE title for each verb.
 
-    An association is rejected with reason 7 if the called AE title is not ours. It is rejected with reason 3
-    if no allow rule admits the calling AE title, address and certificate for that verb. It is rejected
-    transiently if there are too many associations for too long. With `NodeSection.tls`, a peer without TLS
-    gets no association at all.
+    The listener rejects an association with reason 7 if the called AE title is not ours. It rejects with
+    reason 3 if no allow rule admits the calling AE title, address and certificate for the verb. If there are
+    too many associations for too long, then the rejection is transient. With `NodeSection.tls`, the listener
+    closes a connection without TLS before an association.
 
     Parameters
     ----------
     settings
         The address, AE titles, allow rules and limits.
     handler
-        Is called with every instance, in the association's thread.
+        The function for each instance. It runs in the association's thread.
     report_handler
-        Is called with each report of storage commitment about our objects.
+        The function for each report of storage commitment about our objects.
     metrics
-        The counters for associations and instances. By default, the listener makes its own.
+        The counters for associations and instances. By default, the listener makes new counters.
     end_handler
-        Is called at the end of every association.
+        The function for the end of each association.
     """
 
     def __init__(
@@ -166,15 +170,15 @@ class DicomListener:
         ------
         ConfigError
             ``port-unavailable``: another program uses the port, or this machine does not have the address.
-            ``tls-files``.
+            ``tls-files``: see `uair_node.network.tls.server_context`.
         """
-        # pynetdicom's own lines name full UIDs; ours tell the same without.
+        # pynetdicom's log lines contain full UIDs. Our log lines have the same information without UIDs.
         logging.getLogger("pynetdicom").setLevel(logging.ERROR)
         entity = AE(ae_title=self._settings.ae_titles.store)
         entity.maximum_associations = _NO_LIMIT
         entity.maximum_pdu_size = self._settings.max_pdu_bytes
         entity.network_timeout = self._settings.idle_timeout_s
-        # A connection that ends before it asks for an association keeps its thread for this long.
+        # If a connection ends before an association request, then its thread stays for this time.
         entity.acse_timeout = request_time_s(self._settings)
         entity.dimse_timeout = self._settings.idle_timeout_s
         try:
@@ -183,7 +187,7 @@ class DicomListener:
                 server_class=Server,
                 settings=self._settings,
                 refused=self._metrics.refused,
-                # Replaced for each association by what its verb takes: should that fail, nothing is stored.
+                # Each association gets its own contexts later. If that fails, then it cannot store instances.
                 contexts=[build_context(Verification)],
                 evt_handlers=[
                     (evt.EVT_REQUESTED, self._on_requested),
@@ -200,11 +204,11 @@ class DicomListener:
                 f"{self._settings.host}:{self._settings.port} cannot be listened on ({error.strerror}).",
                 "Set node.host and node.port to a free port of this machine.",
             ) from error
-        entity._servers.append(self._server)  # `Server.shutdown` takes it out again
+        entity._servers.append(self._server)  # `Server.shutdown` removes it
         threading.Thread(target=self._server.serve_forever, name="listener", daemon=True).start()
 
     def stop(self) -> None:
-        """Close the port, wait a few seconds for associations to end, abort the rest.
+        """Close the port, wait a few seconds until associations end, and abort the remaining associations.
 
         It may be called twice.
         """
@@ -309,20 +313,23 @@ class DicomListener:
 
 
 def _inflated_size(event: Event, limit: int) -> int:
-    """Return the bytes of a deflated data set (PS3.5 A.5) after inflation; 0 if it cannot be inflated."""
+    """Return the size in bytes of a deflated data set (PS3.5 A.5) after inflation.
+
+    It is 0 if the data set cannot be inflated.
+    """
     data = event.request.DataSet.getbuffer()
     if data.nbytes > limit or event.context.transfer_syntax != DeflatedExplicitVRLittleEndian:
         return 0
     try:
         return inflated_size(data, min(limit, MOST_INFLATED_BYTES))
     except zlib.error:
-        return 0  # the handler says that it is damaged
+        return 0  # the handler reports the damage
 
 
 class _Places:
-    """The limit of associations that are served at a time.
+    """The limit of associations that are served at the same time.
 
-    Further associations wait for a place for a while.
+    Further associations wait for a place, up to `wait_s` seconds.
     """
 
     def __init__(self, places: int, wait_s: float) -> None:
@@ -332,9 +339,9 @@ class _Places:
         self._lock = threading.Lock()
 
     def take(self, association: Association) -> bool:
-        """Wait for a place, which is kept until the association's thread ends.
+        """Wait for a place. The association keeps the place until its thread ends.
 
-        Return False if none became free.
+        Return False if no place became free in time.
         """
         deadline = time.monotonic() + self._wait_s
         while not self._take(association):

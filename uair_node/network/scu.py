@@ -1,4 +1,4 @@
-"""Send objects by C-STORE (SCU): one association for a batch, one answer for each instance."""
+"""Send objects by C-STORE as SCU, over an association for each batch."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from uair_node.network.tls import client_context
 def send(
     destination: Destination, instances: Sequence[OutgoingInstance], announce: Announce = first_time
 ) -> Iterator[SendResult]:
-    """Send objects over one association. Each is announced before; each result is yielded as it comes.
+    """Send objects over a single association. Call `announce` before each, and yield each result at once.
 
     Raises
     ------
@@ -59,8 +59,8 @@ def echo(destination: Destination) -> None:
 
     Raises
     ------
-    TransientError
-        As `send`, also ConfigError.
+    TransientError, ConfigError
+        The errors of `send`.
     """
     refused_classes(destination, ())
 
@@ -70,8 +70,8 @@ def refused_classes(destination: Destination, sop_classes: Sequence[str]) -> lis
 
     Raises
     ------
-    TransientError
-        As `send`, also ConfigError.
+    TransientError, ConfigError
+        The errors of `send`.
     """
     association = associate(destination, sop_classes)
     try:
@@ -92,18 +92,18 @@ def associate(
 ) -> Association:
     """Open an association for some SOP classes and Verification, with event handlers of pynetdicom.
 
-    We are the SCP of the `retrieved` SOP classes, as C-GET needs it (PS3.7 D.3.3.4).
+    We have the role SCP for the `retrieved` SOP classes, which is needed for C-GET (PS3.7 D.3.3.4).
 
     Raises
     ------
     TransientError, ConfigError
-        As `send`.
+        The errors of `send`.
     """
     entity = AE(destination.calling_ae)
     entity.connection_timeout = entity.acse_timeout = entity.dimse_timeout = destination.timeout_s
     entity.network_timeout = destination.timeout_s
-    # Every SCP supports Verification. It keeps an association alive in which no other class is accepted. So a
-    # refused SOP class differs from an absent peer.
+    # Every SCP supports Verification. So the association is accepted even if the peer refuses all other
+    # classes. In this way, a refused SOP class differs from an unreachable peer.
     for sop_class in {*sop_classes, Verification}:
         entity.add_requested_context(sop_class, list(SENT_TRANSFER_SYNTAXES))
     for sop_class in retrieved:
@@ -131,8 +131,8 @@ def associate(
             f"TLS with {destination.name} fails: {context.failure}.",
             "Check certificates, CA and server_name under its `tls`, and which certificates the peer trusts.",
         )
-    # The association's own state is not reliable here. If the peer rejects it and hangs up at once, then
-    # pynetdicom's thread finds a closed transport and calls it an abort.
+    # The association's own state is not reliable here. If the peer rejects the association and closes the
+    # connection at once, then pynetdicom's thread reports an abort.
     if answers and isinstance(answers[0], A_ASSOCIATE_RJ):
         raise TransientError(
             "peer-rejects",
@@ -149,13 +149,13 @@ def associate(
 
 
 def _keep_first(event: Event, answers: list[Any]) -> None:
-    """Keep the first PDU that the peer sends: its answer to the A-ASSOCIATE-RQ (PS3.8 9.3)."""
+    """Append the first PDU of the peer to `answers`: its answer to the A-ASSOCIATE-RQ (PS3.8 9.3)."""
     if not answers:
         answers.append(event.pdu)
 
 
 def _limit_reads(event: Event, timeout_s: float) -> None:
-    """Limit the time of each read. Otherwise a peer that stops within a PDU would block us for ever."""
+    """Limit the time of each read. Without a limit, a peer that stops within a PDU would block us."""
     event.assoc.dul.socket.socket.settimeout(timeout_s)
 
 
@@ -175,7 +175,7 @@ def _store(
 
 
 def aborted(destination: Destination) -> TransientError:
-    """Return the error of an association that ended too early, or did not answer in time."""
+    """Return the error of an association that ended too early, or whose peer did not answer in time."""
     return TransientError(
         "peer-aborted",
         f"{destination.name} broke the association off or did not answer in time.",

@@ -11,7 +11,7 @@ class DeliveryVerdict(StrEnum):
     CONFIRMED = "confirmed"
     RETRY = "retry"
     PARK = "park"
-    # The peer has an object of this UID; `outgoing.result_of` tells whether it is ours.
+    # The peer has an object with this UID. `outgoing.result_of` decides whether it is our object.
     DUPLICATE = "duplicate"
 
 
@@ -46,13 +46,13 @@ _BY_FAILURE_REASON: dict[int, tuple[DeliveryVerdict, str]] = {
 
 
 def judge_commitment(failure_reason: int) -> tuple[DeliveryVerdict, str]:
-    """Return the meaning of a failed commitment. RETRY sends the instance again."""
+    """Return verdict and reason of a failed commitment. After RETRY, the instance is sent again."""
     verdict, words = _BY_FAILURE_REASON.get(failure_reason, (DeliveryVerdict.RETRY, "not committed"))
     return verdict, f"{words} (failure reason {failure_reason:04X})"
 
 
 def judge(status: int) -> tuple[DeliveryVerdict, str]:
-    """Return the meaning of a C-STORE status. After an unknown status, the object is sent again."""
+    """Return verdict and reason of a C-STORE status. After an unknown status, the object is sent again."""
     if status in _BY_STATUS:
         verdict, words = _BY_STATUS[status]
     else:

@@ -1,4 +1,4 @@
-"""The statuses that answer C-STORE. One table turns errors into statuses (PS3.4 B.2.3)."""
+"""The statuses of C-STORE responses, and the table that maps errors to statuses (PS3.4 B.2.3)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 
 
 class StoreStatus(IntEnum):
-    """C-STORE statuses that we answer (PS3.4 Table B.2-1, PS3.7 Annex C)."""
+    """The statuses of our C-STORE responses (PS3.4 Table B.2-1, PS3.7 Annex C)."""
 
     SUCCESS = 0x0000
     ELEMENTS_DISCARDED = 0xB006
@@ -39,16 +39,16 @@ _STATUS_OF_TYPE: tuple[tuple[type[Exception], StoreStatus], ...] = (
 
 
 def store_status(error: Exception) -> StoreStatus:
-    """Return the status that answers a handler's error. It is never success."""
+    """Return the status of the response to a handler's error. It is never success."""
     if isinstance(error, UairError) and error.code in _STATUS_OF_CODE:
         return _STATUS_OF_CODE[error.code]
     return next(status for kind, status in _STATUS_OF_TYPE if isinstance(error, kind))
 
 
 def refusal(event: Event, error: Exception) -> Dataset:
-    """Log a handler's error and return the response.
+    """Log a handler's error, and return the C-STORE response.
 
-    Texts of foreign exceptions, which may quote patient data, are left out.
+    Texts of libraries' exceptions are left out, because they may quote patient data.
     """
     status = store_status(error)
     uid = str(event.request.AffectedSOPInstanceUID)[-8:]
@@ -64,10 +64,10 @@ def refusal(event: Event, error: Exception) -> Dataset:
 
 
 def response_of(status: StoreStatus, comment: str = "") -> Dataset:
-    """Return a C-STORE response. `comment` tells the sender the reason."""
+    """Return a C-STORE response. `comment` is the reason for the sender."""
     response = Dataset()
     response.Status = int(status)
     if comment:
-        # (0000,0902), at most 64 characters: shows the reason in the sender's log
+        # The sender's log shows Error Comment (0000,0902), at most 64 characters.
         response.ErrorComment = comment[:64]
     return response

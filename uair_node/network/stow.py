@@ -1,4 +1,4 @@
-"""Send objects by STOW-RS (PS3.18 10.5): one request and one answer for each instance."""
+"""Send objects by STOW-RS (PS3.18 10.5), with a request for each instance."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _FOR_GOOD = frozenset({400, 406, 413, 415})
 def send_stow(
     destination: StowDestination, instances: Sequence[OutgoingInstance], announce: Announce
 ) -> Iterator[SendResult]:
-    """Send objects. Each is announced before; each result is yielded as it comes.
+    """Send objects. Call `announce` before each object, and yield each result at once.
 
     Raises
     ------
@@ -46,7 +46,7 @@ def probe_stow(destination: StowDestination) -> None:
     Raises
     ------
     TransientError, ConfigError
-        As `send_stow`.
+        The errors of `send_stow`.
     """
     with open_client(destination) as client, translated(destination):
         client.search_for_studies(limit=1)
@@ -55,16 +55,16 @@ def probe_stow(destination: StowDestination) -> None:
 @contextmanager
 def open_client(destination: StowDestination) -> Iterator[DICOMwebClient]:
     """Yield a client for a destination, with its user, timeout and TLS."""
-    # The client's own lines name whole UIDs.
+    # The client's own log lines contain full UIDs.
     logging.getLogger("dicomweb_client").setLevel(logging.ERROR)
     with requests.Session() as session:
-        session.trust_env = False  # use no proxy and no .netrc: they are not in our configuration
+        session.trust_env = False  # ignore the environment's proxy and .netrc, which we do not configure
         if destination.user:
             session.auth = (destination.user, _password(destination))
         if destination.tls:
             session.mount("https://", _TlsAdapter(destination.tls))
         client = DICOMwebClient(destination.url.rstrip("/"), session=session, timeout=destination.timeout_s)
-        client.set_http_retry_params(retry=False)  # the outbox tries again
+        client.set_http_retry_params(retry=False)  # the outbox does the retries
         yield client
 
 
@@ -82,7 +82,7 @@ class _TlsAdapter(HTTPAdapter):
         super().init_poolmanager(*arguments, **options)  # type: ignore[arg-type]
 
     def cert_verify(self, *_: object) -> None:
-        """Do nothing: the TLS context verifies the certificate."""
+        """Do nothing, because the TLS context verifies the certificate."""
 
 
 def _store(
@@ -101,7 +101,7 @@ def _store(
 
 
 def _judge(response: Dataset) -> tuple[DeliveryVerdict, str]:
-    """Return the verdict of a Store Instances Response Module (PS3.18 Table I.2-1) about one instance."""
+    """Return verdict and reason from a Store Instances Response Module (PS3.18 Table I.2-1)."""
     failed = response.get("FailedSOPSequence")
     if failed:
         return judge(int(failed[0].get("FailureReason", 0x0110)))
@@ -119,7 +119,7 @@ class _RefusalError(Exception):
 
 @contextmanager
 def translated(destination: StowDestination) -> Iterator[None]:
-    """Turn the client's exceptions into our errors. Their texts would quote URLs with UIDs."""
+    """Turn the client's exceptions into our errors, because the exceptions' texts quote URLs with UIDs."""
     try:
         yield
     except requests.HTTPError as error:

@@ -1,7 +1,7 @@
 """TLS contexts for server and client, and the names in a verified certificate.
 
-Connections follow PS3.15 B.12 (BCP 195, RFC 9325). This module does not know AE titles: allow rules bind them
-to certificates.
+Connections follow PS3.15 B.12 (BCP 195, RFC 9325). This module does not use AE titles. Allow rules bind AE
+titles to certificates.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ from dicom_config.tls import (
 log = logging.getLogger(__name__)
 
 _NAMING_TYPES = {"DNS": NameType.DNS, "URI": NameType.URI, "IP Address": NameType.IP}
-"""The names that `ssl` gives to the entries of the subject's alternative names."""
+"""The name types, by `ssl`'s keys for the entries of the subject's alternative names."""
 
 _HANDSHAKE = b"\x16"
-"""The first byte of a connection with TLS (RFC 8446 5.1: the content type handshake)."""
+"""The first byte of a connection with TLS: the content type handshake (RFC 8446 5.1)."""
 _CUT_OFF = "UNEXPECTED_EOF"
 _NO_CERTIFICATE = "PEER_DID_NOT_RETURN_A_CERTIFICATE"
 _PLAIN = frozenset({"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST", "PACKET_LENGTH_TOO_LONG"})
@@ -58,7 +58,7 @@ def server_context(section: TlsServerSection) -> ssl.SSLContext:
     Raises
     ------
     ConfigError
-        ``tls-files``: a file is missing or holds no usable certificate or key. ``crl-unreadable``,
+        ``tls-files``: a file is missing, or contains no usable certificate or key. ``crl-unreadable``,
         ``crl-expired``: the list of revoked certificates cannot be used.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -72,12 +72,12 @@ def server_context(section: TlsServerSection) -> ssl.SSLContext:
 
 
 def client_context(section: TlsClientSection) -> ClientContext:
-    """Return the context of an association to a destination, whose certificate is always verified.
+    """Return the context of an association to a destination, which verifies the destination's certificate.
 
     Raises
     ------
     ConfigError
-        As `server_context`.
+        The errors of `server_context`.
     """
     context = ClientContext(ssl.PROTOCOL_TLS_CLIENT)
     _strict(context)
@@ -90,8 +90,8 @@ def client_context(section: TlsClientSection) -> ClientContext:
 def certificate_names(connection: object) -> frozenset[str]:
     """Return all names in the peer's verified certificate; empty if it sent no certificate.
 
-    Allow rules refer to certificates by these names: the subject's CNs; the DNS, URI and IP entries of its
-    alternative names, each with its type. ``sha256:`` with the fingerprint is a name, too.
+    Allow rules refer to certificates by these names. They are the subject's CNs, and the DNS, URI and IP
+    entries of its alternative names, each with its type. Another name is ``sha256:`` with the fingerprint.
     """
     if not isinstance(connection, ssl.SSLSocket):
         return frozenset()
@@ -110,7 +110,10 @@ def certificate_end(path: Path) -> datetime:
 
 
 def peer_certificate_end(host: str, port: int, timeout_s: float) -> datetime | None:
-    """Return the time at which a peer's certificate expires, without verifying it; None if it sends none."""
+    """Return the time at which a peer's certificate expires; None if the peer sends no certificate.
+
+    The certificate is not verified.
+    """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     try:
@@ -133,12 +136,12 @@ class PlainSenderError(OSError):
 
 
 def require_tls(connection: socket.socket) -> None:
-    """Check that a connection begins with TLS. Its first byte is read without being removed.
+    """Check that a connection begins with TLS. The check leaves the first byte in the connection.
 
     Raises
     ------
     ClosedError, PlainSenderError
-        The peer sends nothing, or something else than a TLS handshake.
+        The peer closes the connection, or sends other bytes than a TLS handshake.
     """
     first = connection.recv(1, socket.MSG_PEEK)
     if not first:
@@ -148,13 +151,13 @@ def require_tls(connection: socket.socket) -> None:
 
 
 def hung_up(error: OSError) -> bool:
-    """Return whether the peer closed the connection without giving a reason."""
+    """Return whether the error is a connection that the peer closed without a reason."""
     cut = isinstance(error, ClosedError | ConnectionError | ssl.SSLEOFError)
     return cut or (isinstance(error, ssl.SSLError) and (error.reason or "").startswith(_CUT_OFF))
 
 
 def why_sender_failed(error: Exception) -> str:
-    """Return the reason why TLS with a sender failed, and whose certificate it concerns.
+    """Return the reason why TLS with a sender failed. It says whose certificate is the cause.
 
     The reason contains no data of the peer.
     """
@@ -168,7 +171,7 @@ def why_sender_failed(error: Exception) -> str:
 
 
 def why_peer_failed(error: Exception) -> str:
-    """Return the reason why TLS with a destination failed, and whose certificate it concerns."""
+    """Return the reason why TLS with a destination failed. It says whose certificate is the cause."""
     reason = (isinstance(error, ssl.SSLError) and error.reason) or ""
     if reason in _PLAIN:
         return f"it does not speak TLS at this port ({_plain_words(reason)})"
@@ -204,14 +207,14 @@ def _plain_words(reason: str) -> str:
 
 
 class ListenerTls:
-    """The listener's TLS context. It reads a changed CRL again, since CAs publish a new one every few days.
+    """The listener's TLS context. It reads a changed CRL again, since CAs publish a new CRL every few days.
 
-    If a new CRL cannot be used, then this is logged, and the previous CRL counts until it expires.
+    If a new CRL cannot be used, then a warning is logged, and the previous CRL is used until it expires.
 
     Raises
     ------
     ConfigError
-        As `server_context`.
+        The errors of `server_context`.
     """
 
     def __init__(self, section: TlsServerSection) -> None:
@@ -220,7 +223,7 @@ class ListenerTls:
         self._context = server_context(section)
 
     def current(self) -> ssl.SSLContext:
-        """Return the context for a new connection. Any thread may call it."""
+        """Return the context for a new connection. It is thread-safe."""
         stamp = self._stamp()
         if stamp != self._seen:
             self._seen = stamp
@@ -241,10 +244,10 @@ class ListenerTls:
 
 
 class _ExplainingSocket(ssl.SSLSocket):
-    """Records in its context why TLS failed. pynetdicom only reports that the connection is closed.
+    """A socket that records in its context why TLS failed.
 
-    In TLS 1.3 a server refuses our certificate only after our handshake is done (RFC 8446 4.4.2), so a read
-    can fail for this reason, too.
+    pynetdicom only reports that the connection is closed. In TLS 1.3, a server refuses our certificate only
+    after our handshake is done (RFC 8446 4.4.2). So a read can also fail for this reason.
     """
 
     context: ClientContext
@@ -280,13 +283,13 @@ class ClientContext(ssl.SSLContext):
 def _strict(context: ssl.SSLContext) -> None:
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_ciphers(":".join(TLS_1_2_SUITES.values()))
-    # RFC 9325 3.3, 3.4: no compression, no renegotiation
+    # RFC 9325 3.3 and 3.4 forbid compression and renegotiation.
     context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
 
 
 def _load_certificate(context: ssl.SSLContext, certificate: Path, key: Path) -> None:
     try:
-        # An empty password: a key that has one is refused instead of asked for on a terminal.
+        # With an empty password, a protected key is refused. Otherwise OpenSSL would ask on the terminal.
         context.load_cert_chain(certificate, key, password="")
     except (OSError, ValueError) as error:
         raise _unusable(f"{certificate} and {key}", error) from None
@@ -345,5 +348,5 @@ def _names(certificate: dict) -> Iterator[str]:  # type: ignore[type-arg]  # ssl
         yield from (typed_name(NameType.CN, text) for kind, text in relative_name if kind == "commonName")
     for kind, text in certificate.get("subjectAltName", ()):
         if kind in _NAMING_TYPES:
-            with suppress(ValueError):  # an IP entry of no valid length
+            with suppress(ValueError):  # an IP entry with an invalid length
                 yield typed_name(_NAMING_TYPES[kind], text)

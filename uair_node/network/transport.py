@@ -1,7 +1,7 @@
 """Incoming connections: TLS, and limits against peers that are slow, silent or send without end.
 
-A handshake runs in the connection's own thread. Every read has a limit in time, every PDU and every instance
-a limit in bytes. This module does not know AE titles or interpret PDUs.
+A handshake runs in the connection's own thread. Every read has a time limit. Every PDU and every instance has
+a limit in bytes. This module does not use AE titles and does not interpret PDUs.
 """
 
 from __future__ import annotations
@@ -29,14 +29,17 @@ log = logging.getLogger(__name__)
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 _LONGEST_PDU = 1 << 20
-"""The largest PDU in bytes. `NodeSection.max_pdu_bytes` is at most this; an A-ASSOCIATE-RQ is far shorter."""
+"""The largest PDU in bytes, and the maximum of `NodeSection.max_pdu_bytes`.
+
+An A-ASSOCIATE-RQ is much shorter.
+"""
 
 _MOST_CONNECTIONS = 400
-"""The most open connections, waiting ones included. `select` cannot watch file descriptors beyond 1023."""
+"""The most open connections, including waiting ones. `select` cannot watch file descriptors above 1023."""
 
 
 _MOST_OF_AN_ADDRESS = 100
-"""The most open connections from one address, so that one peer cannot use them all."""
+"""The most open connections from a single address, so that a peer cannot use all connections."""
 
 _REQUEST_S = 10.0
 """The longest time in seconds for a peer's TLS handshake, and then for its association request."""
@@ -45,8 +48,7 @@ _REQUEST_S = 10.0
 class GuardedSocket(AssociationSocket):
     """An association's socket with limits in time and in bytes for the peer.
 
-    If the peer is silent too long, or sends too large a PDU or instance, then reading fails as if the
-    connection were lost.
+    If the peer is silent too long, or sends too many bytes, then a read fails as if the connection were lost.
     """
 
     def __init__(self, association: Association, connection: socket.socket, settings: NodeSection) -> None:
@@ -58,7 +60,7 @@ class GuardedSocket(AssociationSocket):
 
     @property
     def ready(self) -> bool:
-        """Whether bytes can be read now or within a moment. False after the peer's time is over."""
+        """Whether bytes can be read now or within a moment; false after the peer's deadline."""
         if self._is_connected and time.monotonic() > self._deadline:
             log.warning("association ended: its time limit was reached")
             self.close()
@@ -67,7 +69,7 @@ class GuardedSocket(AssociationSocket):
         return bool(super().ready)
 
     def wait_for(self, wake: Wake) -> None:
-        """From now on, wait for the peer and for `wake`. Closing the socket closes both."""
+        """From now on, wait for the peer and for `wake`. `close` then closes `wake`, too."""
         self._wake = wake
 
     def close(self) -> None:
@@ -77,7 +79,7 @@ class GuardedSocket(AssociationSocket):
             self._wake.close()
 
     def recv(self, nr_bytes: int) -> bytearray:
-        """Read exactly `nr_bytes`, fewer only if the peer closed.
+        """Read exactly `nr_bytes` bytes, or fewer bytes if the peer closed the connection.
 
         Raises
         ------
@@ -101,15 +103,18 @@ class GuardedSocket(AssociationSocket):
         return data
 
     def admitted(self) -> None:
-        """Give the peer the time of an association. Before, it has `request_time_s` to request one."""
+        """Set the peer's deadline to the longest life of an association.
+
+        Before, the peer had `request_time_s` seconds for the association request.
+        """
         if self.socket is None:
-            return  # the peer went away while it waited
+            return  # the peer closed the connection while it waited
         cast(socket.socket, self.socket).settimeout(self._settings.idle_timeout_s)
         self._deadline = time.monotonic() + self._settings.association_timeout_s
-        self.assoc.dul._idle_timer.restart()  # it was us who kept the peer waiting for a place
+        self.assoc.dul._idle_timer.restart()  # the peer was idle only because we let it wait for a place
 
     def waits(self) -> None:
-        """Extend the peer's time while it waits for a place."""
+        """Extend the peer's deadline by the time for which it can wait for a place."""
         self._deadline = time.monotonic() + self._settings.wait_s + self._settings.idle_timeout_s
 
     def instance_ended(self) -> None:
@@ -118,7 +123,7 @@ class GuardedSocket(AssociationSocket):
 
     def _count(self, size: int) -> None:
         self._received += size
-        # What is only somewhat too large is read to its end, and refused with a status.
+        # An instance that is at most about twice the limit is read to its end, and refused with a status.
         if self._received > 2 * self._settings.max_instance_bytes + _LONGEST_PDU:
             raise OSError("instance far too large")
 
@@ -128,13 +133,13 @@ class _TlsRefusedError(Exception):
 
 
 class _Handler(RequestHandler):
-    """Gives each association its `GuardedSocket`."""
+    """A handler that gives each association its `GuardedSocket`."""
 
     server: Server
 
     def _create_association(self) -> Association:
         association = super()._create_association()
-        association.dul.event_queue.get_nowait()  # "connected", which the guarded socket says again
+        association.dul.event_queue.get_nowait()  # the event "connected"; the guarded socket sends it again
         guarded_socket = GuardedSocket(association, self.request, self.server.settings)
         guarded_socket.wait_for(wait_instead_of_polling(association, self.server.budget))
         association.dul.socket = guarded_socket
@@ -142,14 +147,14 @@ class _Handler(RequestHandler):
 
 
 class Server(ThreadedAssociationServer):
-    """Accepts connections, and starts an association for each.
+    """A server that accepts connections and starts an association for each connection.
 
     Parameters
     ----------
     settings
         The limits, allow rules and TLS files.
     refused
-        Is called with each connection that is closed before an association.
+        The function for each connection that is closed before an association.
 
     Raises
     ------
@@ -157,7 +162,7 @@ class Server(ThreadedAssociationServer):
         ``tls-files``, see `uair_node.network.tls.server_context`.
     """
 
-    request_queue_size = 128  # connections that wait for the accepting thread, a burst of senders
+    request_queue_size = 128  # connections that can wait for the accepting thread after a burst of requests
     daemon_threads = True
 
     def __init__(
@@ -169,11 +174,11 @@ class Server(ThreadedAssociationServer):
         self._warnings = RepeatedWarnings(log)
         self._networks = [ipaddress.ip_network(net) for rule in settings.allow for net in rule.networks]
         self._tls = ListenerTls(settings.tls) if settings.tls else None
-        self._starting: dict[int, tuple[str, int]] = {}  # accepted, no association yet
+        self._starting: dict[int, tuple[str, int]] = {}  # accepted connections without an association
         super().__init__(*arguments, request_handler=_Handler, **options)
 
     def verify_request(self, request: Any, client_address: Any) -> bool:
-        """Return whether a connection is within the limits. If not, then it is closed."""
+        """Return whether a connection is within the limits. The caller closes other connections."""
         address = plain_address(client_address[0])
         why = self._why_not(address, local=is_from_here(request, client_address[0]))
         if why is None:
@@ -184,10 +189,10 @@ class Server(ThreadedAssociationServer):
         return False
 
     def _why_not(self, address: Address, *, local: bool) -> RefusalReason | None:
-        # A connection of this machine is read: `uair check` asks so, and other programs are refused later.
+        # A connection from this machine is accepted here for `uair check`. The allow rules decide later.
         if not local and not any(address in network for network in self._networks):
             return RefusalReason.ADDRESS_NOT_ADMITTED
-        # A set: a connection is in both for a moment.
+        # This is a set, because for a moment a connection is in both collections.
         opened = {(peer.address, peer.port) for peer in (each.requestor for each in self.active_associations)}
         opened |= set(self._starting.values())
         if len(opened) >= _MOST_CONNECTIONS:
@@ -196,12 +201,12 @@ class Server(ThreadedAssociationServer):
         return RefusalReason.TOO_MANY_OF_AN_ADDRESS if same >= _MOST_OF_AN_ADDRESS else None
 
     def service_actions(self) -> None:
-        """Do the work that is due between connections. The accepting thread calls this twice a second."""
+        """Do regular work between connections. The accepting thread calls this twice a second."""
         super().service_actions()
         self._warnings.tell_repetitions()
 
     def finish_request(self, request: Any, client_address: Any) -> None:
-        """Do the TLS handshake and start the association, in a thread of its own."""
+        """Do the TLS handshake and start the association, in the connection's own thread."""
         number = id(request)
         request.settimeout(request_time_s(self.settings))
         try:
@@ -239,15 +244,15 @@ def request_time_s(settings: NodeSection) -> float:
 
 
 def is_from_here(connection: Any, address: str) -> bool:
-    """Return whether a connection comes from this machine: both ends then have the same address."""
+    """Return whether a connection comes from this machine, so that both ends have the same address."""
     try:
         return plain_address(connection.getsockname()[0]) == plain_address(address)
-    except (OSError, AttributeError):  # it is closed
+    except (OSError, AttributeError):  # the connection is closed
         return False
 
 
 def plain_address(text: str) -> Address:
-    """Return the IP address that a text names; an IPv4 address that is mapped to IPv6, as IPv4."""
+    """Return the IP address of a text. An IPv4-mapped IPv6 address becomes an IPv4 address."""
     address = ipaddress.ip_address(text)
     return getattr(address, "ipv4_mapped", None) or address
 

@@ -1,8 +1,9 @@
 """Let the two threads of a pynetdicom association wait for events instead of polling.
 
-One thread moves PDUs, the other serves DIMSE messages. Each thread polls the other every millisecond. So a
-C-STORE waits three times, and an idle association wakes up two thousand times a second. Here a thread that
-puts something into a queue wakes up the other one. This module does not interpret messages.
+One thread moves PDUs, and the other thread serves DIMSE messages. In pynetdicom, each thread polls the other
+thread every millisecond. So a C-STORE waits three times, and an idle association wakes up two thousand times
+a second. With this module, a thread that puts an item into a queue wakes up the other thread. This module
+does not interpret messages.
 """
 
 from __future__ import annotations
@@ -22,34 +23,34 @@ from pynetdicom.pdu_primitives import A_ASSOCIATE, P_DATA
 from uair_node.network.receive_budget import IncomingDataSet, ReceiveBudget
 
 _MOMENT_S = 0.02
-"""The longest wait in seconds. Timers and the end of a thread are checked at this pace."""
+"""The longest wait in seconds. Timers and the end of a thread are checked at this interval."""
 
 _DATA_TRANSFER = "Sta6"
 """The state of an established association (PS3.8 Table 9-10)."""
 
 
 class Wake:
-    """Wakes up the thread that moves an association's PDUs."""
+    """The signal that wakes up the thread that moves an association's PDUs."""
 
     def __init__(self, association: Association) -> None:
         self._association = association
         self._ends: tuple[socket.socket, socket.socket] | None = None
 
     def up(self) -> None:
-        """End the present wait, or the next one."""
+        """End the present wait, or the next wait."""
         if self._ends is not None:
-            with suppress(OSError):  # closed, or woken up many times already
+            with suppress(OSError):  # closed, or the buffer is full of earlier signals
                 self._ends[1].send(b"\0")
 
     def wait(self, connection: socket.socket) -> None:
-        """Return when there is something to read or to send, or after `_MOMENT_S`.
+        """Return when there are bytes to read or a message to send, or after `_MOMENT_S`.
 
-        A message to send becomes an event at once. Otherwise the thread would sleep before it looks again.
+        A message to send becomes an event at once. Otherwise the thread would sleep before it handles it.
         """
         dul = self._association.dul
         if dul.state_machine.current_state != _DATA_TRANSFER:
             return
-        if self._ends is None:  # not before: connections that ask for nothing take no further handles
+        if self._ends is None:  # opened late, so that connections without an association need no handles
             self._ends = _open_pair()
         elif not (isinstance(connection, ssl.SSLSocket) and connection.pending()):
             _wait_for(connection, self._ends[0])
@@ -57,7 +58,7 @@ class Wake:
             dul._process_recv_primitive()
 
     def close(self) -> None:
-        """Close the handles."""
+        """Close the two sockets of the signal."""
         for end in self._ends or ():
             end.close()
 
@@ -70,14 +71,14 @@ def _open_pair() -> tuple[socket.socket, socket.socket]:
 
 
 def _wait_for(connection: socket.socket, bell: socket.socket) -> None:
-    with suppress(OSError, ValueError):  # a lost connection is told by who reads it
+    with suppress(OSError, ValueError):  # the next read reports a lost connection
         readable, _, _ = select.select([connection, bell], [], [], _MOMENT_S)
         if bell in readable:
             bell.recv(4096)
 
 
 def wait_instead_of_polling(association: Association, budget: ReceiveBudget) -> Wake:
-    """Replace the queues of an association before its threads start."""
+    """Replace the queues of an association before its threads start. Return the signal for its PDU thread."""
     wake = Wake(association)
     association.dimse = _Messages(association, budget)
     association.dul.to_provider_queue = _ToPeer(wake)
@@ -86,7 +87,10 @@ def wait_instead_of_polling(association: Association, budget: ReceiveBudget) -> 
 
 
 class _Messages(DIMSEServiceProvider):
-    """Messages from the peer. The thread that takes them waits a moment. Their bytes count in the budget."""
+    """The messages from the peer. Their bytes count in the budget.
+
+    A thread that requests a message waits for it, at most `_MOMENT_S`.
+    """
 
     def __init__(self, association: Association, budget: ReceiveBudget) -> None:
         super().__init__(association)
@@ -102,10 +106,10 @@ class _Messages(DIMSEServiceProvider):
         message = self.message
         super().receive_primitive(primitive)
         if self.message is None and isinstance(message, (C_CANCEL_RQ, N_EVENT_REPORT_RQ)):
-            self._incoming.give_back()  # these do not wait in the queue
+            self._incoming.give_back()  # messages of these types do not wait in the queue
 
     def get_msg(self, block: bool = False) -> Any:
-        if self._served is not None:  # the thread that asks for a message has served the one before
+        if self._served is not None:  # a thread that requests a message has served the previous message
             self._served.give_back()
             self._served = None
         try:
@@ -131,7 +135,10 @@ class _ToPeer(queue.Queue[Any]):
 
 
 class _ToUser(queue.Queue[Any]):
-    """Requests of the peer to open, release or abort the association. They wake the thread of messages."""
+    """Requests of the peer to open, release or abort the association.
+
+    A release or an abort wakes up the thread of messages.
+    """
 
     def __init__(self, messages: DIMSEServiceProvider) -> None:
         super().__init__()
@@ -140,4 +147,4 @@ class _ToUser(queue.Queue[Any]):
     def put(self, item: Any, block: bool = True, timeout: float | None = None) -> None:
         super().put(item, block, timeout)
         if not isinstance(item, A_ASSOCIATE):
-            self._messages.msg_queue.put((None, None))  # as `get_msg` says that there is none
+            self._messages.msg_queue.put((None, None))  # the value of `get_msg` without a message

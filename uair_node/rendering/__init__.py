@@ -1,1 +1,1 @@
-"""Pictures, surfaces and files that other programs read, made from arrays."""
+"""Make pictures, surfaces and files for other programs from arrays."""

@@ -1,7 +1,7 @@
-"""Draw the changes: each lesion before and now, side by side, and its course over all studies.
+"""Draw the changes since earlier studies: each lesion before and now, and its course over all studies.
 
-The earlier study was resampled to the grid of this one, so that both panels of a lesion show the same place.
-This module does not know DICOM, or how lesions are matched.
+The earlier study was resampled to the grid of this study. So both panels of a lesion show the same place.
+This module does not use DICOM and does not match lesions.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _MOST_LESIONS = 5
 _HALF_MM = 38.0
 _ON_OUTLINE_MM = 0.05
 _NAME_HEIGHT = 0.09
-"""Height of a name beside a curve, as a share of the largest value."""
+"""Height of a name beside a curve, as a fraction of the largest value."""
 _GONE, _ATTENTION = "#b0b0b0", "#ffb347"
 _WIDTH, _PANEL, _GAP, _SIDE, _TITLE, _LINE, _CAPTION, _PLOT = 13.2, 2.3, 0.08, 0.55, 0.9, 0.22, 1.2, 3.1
 _WORDS = {
@@ -53,18 +53,18 @@ class ChangeScene:
     Parameters
     ----------
     hu, labels
-        ``(Z, Y, X)`` of this study. Values are on the networks' scale, so that grey means the same in both
-        studies.
+        ``(Z, Y, X)`` of this study. Values are on the networks' scale, so that grey levels are comparable
+        between the studies.
     earlier_hu, earlier_labels
-        Volume and labels of the study before.
+        ``(Z, Y, X)`` of the earlier study.
     earlier_uids
-        Tracking UID of each lesion number of `earlier_labels`.
+        Lesion number of `earlier_labels` -> Tracking UID.
     spacing_mm
-        (z, y, x).
+        ``(z, y, x)`` in mm.
     planes
         Name of each plane along axis 0 of this study.
     days
-        Days of acquisition: of the earlier study, of this one.
+        Dates of acquisition: of the earlier study, of this study.
     findings
         The findings of this study, with its `follow_up`.
     """
@@ -87,12 +87,12 @@ class ChangeScene:
 
     @property
     def numbers(self) -> dict[str, int]:
-        """Number of each lesion of this study, by Tracking UID."""
+        """Tracking UID -> lesion number, for the lesions of this study."""
         return {lesion.tracking_uid: lesion.number for lesion in self.findings.lesions}
 
 
 def draw_change(scene: ChangeScene) -> NDArray[np.uint8]:
-    """Draw the picture.
+    """Draw the picture of the changes.
 
     Returns
     -------
@@ -128,7 +128,7 @@ class _Page:
             self._text(0.15, 0.86 + _LINE * row, words, size=12, color=colour)
 
     def lesions(self) -> None:
-        """Draw the lesions that changed most, each before (above) and now (below)."""
+        """Draw the lesions that `_most_telling` chooses, each before (above) and now (below)."""
         chosen = _most_telling(self._scene.follow_up)
         for row, (words, day) in enumerate(zip(("before", "now"), self._scene.days, strict=True)):
             middle = self._top(row) + _PANEL / 2
@@ -153,7 +153,7 @@ class _Page:
         ends: list[tuple[float, float, str, str]] = []
         for uid in dict.fromkeys(uid for point in points for uid in point.lesion_ml):
             seen = [n for n, point in enumerate(points) if uid in point.lesion_ml]
-            # From the study before the first sight, where it was nothing, to the one after the last.
+            # From the study before the lesion's first study (volume 0) to the study after its last study.
             shown = slice(max(0, seen[0] - 1), seen[-1] + 2)
             ml = [point.lesion_ml.get(uid, 0.0) for point in points][shown]
             number = self._scene.numbers.get(uid)
@@ -181,7 +181,7 @@ class _Page:
                 color=FAINT,
                 fontsize=9,
                 va="bottom",
-                zorder=1,  # below the line that it may meet
+                zorder=1,  # below a line that it may cross
             )
         for axes, top in ((volumes, None), (sums, max([*mm, *(value for value, _ in limits)]))):
             axes.set_ylim(0, None if top is None else 1.18 * max(top, 1.0))
@@ -232,7 +232,7 @@ class _Page:
         return self._scene.labels
 
     def _earlier_drawn(self) -> NDArray[np.uint8]:
-        """Return the earlier labels with the present lesion numbers; 255 for lesions without one."""
+        """Return the earlier labels with the present lesion numbers; 255 for lesions without a number."""
         table = np.full(256, 255, np.uint8)
         table[:2] = (0, 1)
         by_uid = {
@@ -294,7 +294,10 @@ class _Page:
 
 
 def _name_ends(axes: Axes, ends: Sequence[tuple[float, float, str, str]]) -> None:
-    """Write the name of each curve at its end (y, x, name, colour); close ones above each other."""
+    """Write the name of each curve at its end. Names of close ends are above each other.
+
+    Each end is (y, x, name, colour).
+    """
     apart = _NAME_HEIGHT * max((y for y, *_ in ends), default=0.0)
     free = float("-inf")
     for y, x, name, colour in sorted(ends):
@@ -325,7 +328,7 @@ def accepted_words(change: FollowUp) -> list[str]:
 
 
 def _drawn(mm: float | None) -> str:
-    """Return in words how far accepted outlines lie from the model's own."""
+    """Return the distance of accepted outlines from the model's own outlines, in words."""
     if mm is None:
         return ""
     if abs(mm) < _ON_OUTLINE_MM:
@@ -338,7 +341,7 @@ def _side(mm: float) -> str:
 
 
 def _most_telling(change: FollowUp) -> Sequence[Link]:
-    """Return the links to be shown: targets, then new and vanished lesions, then the largest."""
+    """Return the links for the picture: target lesions, then new and vanished lesions, then the largest."""
 
     def rank(link: Link) -> tuple[int, float]:
         size = max(link.ml or 0.0, link.earlier_ml or 0.0)

@@ -1,4 +1,4 @@
-"""Say in words how a candidate differs from the other candidates, and from the selection before.
+"""Describe in words how a candidate differs from the other candidates, and from the round's reference.
 
 The functions take arrays on the canonical grid (axes grow to superior, posterior, patient left).
 """
@@ -18,14 +18,14 @@ Labels = NDArray[np.uint8]
 Spacing = tuple[float, float, float]
 
 _NOTABLE_ML = 1.0
-_NOTABLE_SHARE = 0.005  # of the liver's volume
+_NOTABLE_SHARE = 0.005  # fraction of the liver's volume
 _EVERYWHERE = "all around"
 _HEIGHTS = ("near the lower edge", "half-way up", "near the dome")
 
 
 @dataclass(frozen=True)
 class Change:
-    """The difference of two masks: ml only in the first, ml only in the second, and their Dice."""
+    """The difference of two masks: ml only in the first, ml only in the second, and the Dice coefficient."""
 
     added_ml: float
     removed_ml: float
@@ -33,7 +33,7 @@ class Change:
 
 
 def change(first: NDArray[np.bool_], other: NDArray[np.bool_], spacing_mm: Spacing) -> Change:
-    """Compare two masks of the same shape. Two empty masks have Dice 1."""
+    """Compare two masks of the same shape. The Dice coefficient of two empty masks is 1."""
     ml = float(np.prod(spacing_mm)) / 1000.0
     counts = np.count_nonzero(first), np.count_nonzero(other), np.count_nonzero(first & other)
     total = counts[0] + counts[1]
@@ -47,12 +47,12 @@ def cut_off_ends(volumes: Sequence[Labels], organ: str = LIVER.name) -> str:
     Parameters
     ----------
     volumes
-        At least one, ``(Z, Y, X)`` uint8, 0 background.
+        At least one label volume, ``(Z, Y, X)`` uint8, 0 background.
 
     Returns
     -------
     str
-        Empty if no label volume touches an end.
+        A statement about the ends; empty if no label volume touches an end.
     """
     last = len(volumes[0])
     touched = [end for end in (1, last) if any(volume[end - 1].any() for volume in volumes)]
@@ -70,7 +70,7 @@ def as_sentence(statement: str) -> str:
 def against_siblings(
     labels: Labels, siblings: Sequence[Labels], spacing_mm: Spacing, organ: str = LIVER.name
 ) -> list[str]:
-    """Say how this candidate differs from all others.
+    """Describe how this candidate differs from all other candidates.
 
     Parameters
     ----------
@@ -80,7 +80,8 @@ def against_siblings(
     Returns
     -------
     list of str
-        Statements, the most general first. If no difference is notable, then the only statement says so.
+        Statements, the most general first. If no difference is notable, then the list has a single statement
+        about this.
     """
     if not siblings:
         return ["the only candidate"]
@@ -100,10 +101,10 @@ def against_siblings(
 
 
 def headline(labels: Labels, siblings: Sequence[Labels], spacing_mm: Spacing, organ: str = LIVER.name) -> str:
-    """Say the most important difference in a few words. The parameters are those of `against_siblings`.
+    """Return the most important difference in a few words. The parameters are those of `against_siblings`.
 
-    A lesion that only this candidate has or lacks comes first, then the largest part of the organ that the
-    others draw differently.
+    A lesion that only this candidate has or lacks is most important. Next is the largest part of the organ
+    that the other candidates draw differently.
     """
     if not siblings:
         return ""
@@ -122,7 +123,7 @@ def headline(labels: Labels, siblings: Sequence[Labels], spacing_mm: Spacing, or
 def of_the_unsure(
     labels: Labels, siblings: Sequence[Labels], uncertain: NDArray[np.bool_], spacing_mm: Spacing
 ) -> list[str]:
-    """Say how much of the uncertain region this candidate includes, compared with the others."""
+    """Describe how much of the uncertain region this candidate includes, compared with other candidates."""
     total = int(np.count_nonzero(uncertain))
     if not total:
         return []
@@ -139,7 +140,7 @@ def of_the_unsure(
 def against_reference(
     labels: Labels, reference: Labels, spacing_mm: Spacing, organ: str = LIVER.name
 ) -> list[str]:
-    """Say how the liver, then each lesion, differs from the selection that the round started from."""
+    """Describe how the liver, then each lesion, differs from the round's reference."""
     said = [_changed(organ, change(labels > 0, reference > 0, spacing_mm))]
     numbers = np.union1d(np.unique(labels[labels > 1]), np.unique(reference[reference > 1])) - 1
     for number in numbers.tolist():
@@ -160,7 +161,7 @@ def _changed(what: str, found: Change) -> str:
 
 
 def _rank(what: str, own: float, others: Sequence[float], notable: float) -> list[str]:
-    """Return sentences for the largest and the smallest candidate, if the next one is notably different."""
+    """Return a sentence if this candidate is notably the largest or the smallest candidate."""
     nearest_below, nearest_above = own - max(others), min(others) - own
     if nearest_below >= notable:
         return [f"largest {what}: {nearest_below:.1f} ml more than the next"]
@@ -170,7 +171,7 @@ def _rank(what: str, own: float, others: Sequence[float], notable: float) -> lis
 
 
 def _lesions(own: Volumes, others: Sequence[Volumes]) -> list[str]:
-    """Return sentences for lesions that most others have and this candidate lacks, and the reverse."""
+    """Return sentences for lesions that most others have and this candidate lacks, and vice versa."""
     mine = dict(own.lesions_ml)
     theirs: dict[int, list[float]] = {}
     for other in others:
@@ -196,7 +197,7 @@ def _plural(lesions: Sequence[str]) -> str:
 
 @dataclass(frozen=True)
 class _Region:
-    """A part of the organ that most other candidates draw differently: its volume, and its place."""
+    """A part of the organ that most other candidates draw differently: its volume in ml, and its place."""
 
     included: bool
     ml: float
@@ -210,7 +211,7 @@ class _Region:
 
 
 def _regions(labels: Labels, siblings: Sequence[Labels], spacing_mm: Spacing) -> list[_Region]:
-    """Return the sentences for the places at which the organ's outline differs from most others."""
+    """Return the parts in which the candidate's organ differs from the organ of most others."""
     votes = np.zeros(labels.shape, np.uint8)
     for sibling in siblings:
         votes += sibling > 0
@@ -226,7 +227,7 @@ def _regions(labels: Labels, siblings: Sequence[Labels], spacing_mm: Spacing) ->
 
 
 def _place(part: NDArray[np.bool_], organ: NDArray[np.bool_]) -> str:
-    """Return the place of most of `part` in the organ: height, side and depth."""
+    """Return the words for the place of most of `part` in the organ: height, side and depth."""
     thirds = _shares(part, organ, axis=0, parts=3)
     words = [_HEIGHTS[int(np.argmax(thirds))]] if max(thirds) > 0.5 else []
     for axis, (first, second) in ((2, ("on the right", "on the left")), (1, ("in front", "at the back"))):
@@ -237,7 +238,7 @@ def _place(part: NDArray[np.bool_], organ: NDArray[np.bool_]) -> str:
 
 
 def _shares(part: NDArray[np.bool_], organ: NDArray[np.bool_], axis: int, parts: int) -> list[float]:
-    """Return the shares of `part` in equal sections of the organ's extent along an axis."""
+    """Return the fractions of `part` in `parts` equal sections of the organ's extent along an axis."""
     others = tuple(n for n in range(3) if n != axis)
     extent = np.flatnonzero(organ.any(axis=others))
     along = part.sum(axis=others)[extent[0] : extent[-1] + 1]

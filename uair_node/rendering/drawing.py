@@ -1,6 +1,6 @@
 """Drawing primitives of contact sheet and pages: window, outlines, marks, crop.
 
-All pictures draw a slice with its segmentation by these functions. They do not know layouts, DICOM or
+All pictures of a slice with its segmentation use these functions. The functions do not use layouts, DICOM or
 candidates.
 """
 
@@ -25,13 +25,13 @@ _MARGIN_MM = 12.0
 _LIVER_WIDTH, _LESION_WIDTH = 1.3, 1.4
 _EDGE_WIDTH = 1.6
 _HATCH_WIDTH, _HATCH_EDGE = 0.7, 0.8
-_NUMBER_ROOM = 0.09  # of a panel's height
+_NUMBER_ROOM = 0.09  # fraction of a panel's height
 
 
 def crop(labels: Sequence[NDArray[np.uint8]], spacing_mm: tuple[float, float, float]) -> tuple[slice, slice]:
-    """Return the rows and columns (half-open) that contain all label volumes, with a margin.
+    """Return the half-open ranges of rows and columns that contain all label volumes, with a margin.
 
-    All rows and columns if the volumes are empty.
+    If the volumes are empty, then return all rows and columns.
     """
     seen = np.logical_or.reduce([volume.any(axis=0) for volume in labels])
     if not seen.any():
@@ -57,7 +57,7 @@ def draw_slice(
 ) -> None:
     """Draw a slice (rows, columns) with the outlines of the whole liver and of each lesion.
 
-    The window's low value is black, its high one white.
+    The window's low value is black, and its high value is white.
     """
     aspect = pixel_mm[0] / pixel_mm[1]
     axes.imshow(
@@ -69,7 +69,10 @@ def draw_slice(
 
 
 def see_part(axes: Axes, rows: slice, columns: slice) -> None:
-    """Show a part of a slice that was drawn whole. So outlines that leave it are not closed at its edge."""
+    """Limit the view to a part of a slice that was drawn whole.
+
+    So an outline that crosses the edge of the part is not closed at this edge.
+    """
     axes.set_xlim(columns.start - 0.5, columns.stop - 0.5)
     axes.set_ylim(rows.stop - 0.5, rows.start - 0.5)
 
@@ -77,8 +80,8 @@ def see_part(axes: Axes, rows: slice, columns: slice) -> None:
 def outline(axes: Axes, mask: NDArray[np.bool_], colour: str, width: float, style: str = "solid") -> None:
     """Draw the outline of a mask in a slice. An empty mask has no outline.
 
-    The outline has a dark edge. So it is visible on grey-scale monitors, even if it is as bright as the
-    tissue.
+    The outline has a dark edge. So a reader sees the outline on a grey-scale monitor, even if it is as bright
+    as the tissue.
     """
     if mask.any():
         x, y, framed = _framed(mask)
@@ -89,7 +92,7 @@ def outline(axes: Axes, mask: NDArray[np.bool_], colour: str, width: float, styl
 def hatch(axes: Axes, mask: NDArray[np.bool_], colour: str, pattern: str) -> None:
     """Tint and hatch a mask. A tint alone is not visible on a grey-scale monitor.
 
-    Each line of the hatch has a dark edge, because it could be as bright as the tissue.
+    Each line of the hatch has a dark edge, because the line could be as bright as the tissue.
     """
     if mask.any():
         x, y, framed = _framed(mask)
@@ -102,7 +105,10 @@ def hatch(axes: Axes, mask: NDArray[np.bool_], colour: str, pattern: str) -> Non
 
 
 def number_lesions(axes: Axes, labels: NDArray[np.uint8]) -> None:
-    """Write each lesion's number above it, or below it if there is no space. So colour is not needed."""
+    """Write each lesion's number above the lesion, or below it if there is no space.
+
+    So a reader can distinguish lesions without colour.
+    """
     for value in np.unique(labels[labels > 1]).tolist():
         rows, columns = np.nonzero(labels == value)
         above = rows.min() > _NUMBER_ROOM * len(labels)
@@ -113,27 +119,27 @@ def number_lesions(axes: Axes, labels: NDArray[np.uint8]) -> None:
 
 
 def mark_sides(axes: Axes, text: str, left: str = "R", right: str = "L", *, low: bool = False) -> None:
-    """Write the name of the slice, above or `low`, and the sides of the patient."""
+    """Write the name of the slice, above or (`low`) below, and the sides of the patient."""
     note(axes, text, (0.02, 0.03 if low else 0.97), va="bottom" if low else "top")
     note(axes, left, (0.02, 0.5), va="center")
     note(axes, right, (0.98, 0.5), va="center", ha="right")
 
 
 def note(axes: Axes, text: str, at: tuple[float, float], *, size: float = 9, **style: Any) -> None:
-    """Write on a slice. `at` is in parts of the panel from its lower left corner."""
-    # Bone is as white as the letters: they bring their own edge.
+    """Write a text on a slice. `at` is a fraction of the panel's width and height, from the lower left."""
+    # Bone is as white as the letters, so the letters have a dark edge.
     edge = [withStroke(linewidth=2, foreground=PAPER)]
     usual: dict[str, Any] = {"transform": axes.transAxes, "color": INK, "path_effects": edge, "clip_on": True}
     axes.text(*at, text, fontsize=size, **(usual | style))
 
 
 def as_hex(colour: codes.Colour) -> str:
-    """Return a colour in matplotlib's form."""
+    """Return a colour in matplotlib's hexadecimal form."""
     return "#{:02x}{:02x}{:02x}".format(*colour.rgb)
 
 
 def pixels(figure: Figure, dpi: int) -> NDArray[np.uint8]:
-    """Draw `figure`.
+    """Return the pixels of a figure.
 
     Returns
     -------
@@ -147,6 +153,6 @@ def pixels(figure: Figure, dpi: int) -> NDArray[np.uint8]:
 
 
 def _framed(mask: NDArray[np.bool_]) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.float32]]:
-    # The frame of zeros closes outlines that the crop's edge would leave open.
+    # The frame of zeros closes outlines that would be open at the edge of the crop.
     y, x = (np.arange(-1, size + 1) for size in mask.shape)
     return x, y, np.pad(mask, 1).astype(np.float32)

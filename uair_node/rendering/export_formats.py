@@ -2,8 +2,8 @@
 
 No file contains patient data. The formats have different coordinates:
 
-- NIfTI states its affine in RAS, in mm; the voxels are those of the source grid.
-- STL states no units or coordinates. Ours are LPS in mm. The header says so in words that 3D Slicer reads.
+- NIfTI has an affine in RAS, in mm. The voxels are those of the source grid.
+- STL has no field for units or coordinates. Ours are LPS in mm. The header contains words for 3D Slicer.
 - glTF 2.0 requires metres, +Y up and +Z forward. The vertices are in LPS mm. The root node's matrix converts
   them.
 """
@@ -29,9 +29,9 @@ from uair_node.storage.artifacts import Labels
 
 _LIVER_OPACITY = 0.35
 _LPS_MM_TO_GLTF = [0.001, 0, 0, 0, 0, 0, -0.001, 0, 0, 0.001, 0, 0, 0, 0, 0, 1]
-"""The matrix from LPS mm to glTF, by columns: left is +X, posterior -Z, superior +Y (glTF 2.0, 3.4)."""
+"""The matrix from LPS mm to glTF, by columns: left is +X, posterior is -Z, superior is +Y (glTF 2.0, 3.4)."""
 _ARRAY_BUFFER, _INDEX_BUFFER, _FLOAT, _UNSIGNED_INT = 34962, 34963, 5126, 5125
-_ZIP_DATE = (1980, 1, 1, 0, 0, 0)  # the same content gives the same bytes
+_ZIP_DATE = (1980, 1, 1, 0, 0, 0)  # a fixed date, so that the same content gives the same bytes
 _FACET = np.dtype([("normal", "<f4", 3), ("corners", "<f4", (3, 3)), ("attribute", "<u2")])
 
 
@@ -43,7 +43,7 @@ def as_nifti(labels: Labels, affine: NDArray[np.float64]) -> bytes:
     labels
         ``(Z, Y, X)`` uint8: 0 background, 1 liver, 1 + n lesion n.
     affine
-        4x4, maps the voxel index (k, j, i, 1) to LPS millimetres; its axes are orthogonal.
+        4x4 matrix that maps the voxel index (k, j, i, 1) to LPS millimetres. Its axes are orthogonal.
     """
     axes = affine[:3, [2, 1, 0]]
     spacing = np.linalg.norm(axes, axis=0)
@@ -63,7 +63,7 @@ def as_stl(solids: Sequence[Solid]) -> bytes:
 
 
 def as_glb(solids: Sequence[Solid]) -> bytes:
-    """Return surfaces as binary glTF 2.0, with a node and a material for each surface, both with its name."""
+    """Return surfaces as binary glTF 2.0. Each surface has a node and a material with the surface's name."""
     chunks: list[bytes] = []
     document: dict[str, Any] = {
         "asset": {"version": "2.0", "generator": codes.MANUFACTURER, "copyright": codes.DISCLAIMER},
@@ -91,7 +91,7 @@ def as_glb(solids: Sequence[Solid]) -> bytes:
 
 
 def zipped(files: dict[str, bytes]) -> bytes:
-    """Return files as a zip."""
+    """Return files (name -> content) as a zip."""
     data = io.BytesIO()
     with zipfile.ZipFile(data, "w") as archive:
         for name, content in files.items():
@@ -117,7 +117,7 @@ def _extras(solid: Solid) -> dict[str, Any]:
 
 def _material(solid: Solid) -> dict[str, Any]:
     liver = solid.value == LIVER
-    # glTF's colours are linear (3.9.2), ours are sRGB (IEC 61966-2-1).
+    # glTF's colours are linear (3.9.2). Our colours are sRGB (IEC 61966-2-1).
     srgb = np.array(solid.colour.rgb) / 255.0
     linear = np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)
     return {
@@ -134,7 +134,7 @@ def _material(solid: Solid) -> dict[str, Any]:
 
 def _add_array(document: dict[str, Any], chunks: list[bytes], array: NDArray[Any], target: int) -> int:
     """Append an array to the buffer and describe it. Return the number of its accessor."""
-    data = array.tobytes()  # 4-byte values: views stay aligned
+    data = array.tobytes()  # all values have 4 bytes, so that views stay aligned
     view = {"buffer": 0, "byteOffset": sum(map(len, chunks)), "byteLength": len(data), "target": target}
     chunks.append(data)
     document["bufferViews"].append(view)

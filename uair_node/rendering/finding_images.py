@@ -1,6 +1,6 @@
-"""Draw the page of a finding: the image alone, and the lesion of each candidate beside it.
+"""Draw the page of a finding: the image alone, and beside it the lesion of each candidate.
 
-This module has the layout and the texts. It does not know DICOM.
+This module has the layout and the texts. It does not use DICOM.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ from uair_node.rendering.page_images import DPI, Picture, Scene
 MOST_FINDINGS = 12
 """The most findings of a round that get a page."""
 _AROUND_MM = 30.0
-# Inches.
+# Sizes in inches.
 _PANEL, _GAP, _SIDE, _TITLE, _CAPTION, _FOOTER, _LINE = 2.5, 0.06, 0.15, 0.8, 0.3, 0.3, 0.22
 _CHARACTER = 0.098
 _LEAST_PANELS = 3
 
 
 def pictured_findings(volumes: Sequence[Volumes]) -> list[int]:
-    """Return the lesion numbers that get a page, ascending.
+    """Return the lesion numbers that get a page, ascending, at most `MOST_FINDINGS`.
 
-    Lesions that few candidates have come first, then small lesions.
+    Lesions that few candidates have are preferred, then small lesions.
 
     Parameters
     ----------

@@ -25,9 +25,9 @@ class Mesh:
     Parameters
     ----------
     vertices
-        ``(n, 3)`` (z, y, x) in mm from the centre of the array's first voxel.
+        ``(n, 3)``, each (z, y, x) in mm from the centre of the array's first voxel.
     faces
-        ``(m, 3)`` indices of vertices.
+        ``(m, 3)``, indices of vertices.
     """
 
     vertices: Floats
@@ -35,23 +35,23 @@ class Mesh:
 
     @property
     def area_mm2(self) -> float:
-        """Sum of the triangles' areas."""
+        """Sum of the triangles' areas in mm²."""
         return float(mesh_surface_area(self.vertices, self.faces))
 
     @property
     def volume_mm3(self) -> float:
-        """Enclosed volume: signed tetrahedra from the origin (IBSI 3.1.1)."""
+        """Enclosed volume in mm³, from signed tetrahedra with the origin (IBSI 3.1.1)."""
         return abs(signed_volume(self.vertices, self.faces))
 
     def scaled_to(self, volume_mm3: float) -> Mesh:
-        """Return the mesh, scaled about its centre so that it encloses a given volume."""
+        """Return the mesh, scaled about its centre so that it encloses `volume_mm3`."""
         middle = self.vertices.mean(axis=0)
         factor = (volume_mm3 / self.volume_mm3) ** (1.0 / 3.0)
         return Mesh((self.vertices - middle) * factor + middle, self.faces)
 
 
 def signed_volume(vertices: Floats, faces: NDArray[np.int64]) -> float:
-    """Return the enclosed volume. It is negative if faces run clockwise as seen from outside."""
+    """Return the enclosed volume. It is negative if the faces are clockwise as seen from outside."""
     a, b, c = (vertices[faces[:, n]] for n in range(3))
     return float(np.einsum("ij,ij->i", a, np.cross(b, c)).sum() / 6.0)
 
@@ -64,9 +64,9 @@ def view_mesh(mask: Mask, spacing_mm: Spacing, step_mm: float = _VIEW_STEP_MM) -
     mask
         ``(Z, Y, X)``.
     spacing_mm
-        (z, y, x).
+        ``(z, y, x)`` in mm.
     step_mm
-        Approximate distance of the mesh's vertices. Finer axes are averaged.
+        Approximate distance of the mesh's vertices in mm. Along finer axes, voxels are averaged.
 
     Returns
     -------
@@ -82,7 +82,7 @@ def view_mesh(mask: Mask, spacing_mm: Spacing, step_mm: float = _VIEW_STEP_MM) -
     means = _means(padded, parts)
     smooth = ndimage.gaussian_filter(means, [SMOOTHING if n == 1 else SMOOTHING / 2 for n in parts])
     coarse_mm = np.array(parts) * spacing_mm
-    # Smoothing may leave less than one half everywhere in a speck.
+    # In a very small mask, all smoothed values can be less than 0.5.
     level = min(0.5, float(smooth.max()) / 2)
     vertices, faces, _, _ = marching_cubes(smooth, level, spacing=tuple(coarse_mm.tolist()))
     starts = [s.start - before for s, (before, _) in zip(box[0], margin, strict=True)]
@@ -91,7 +91,7 @@ def view_mesh(mask: Mask, spacing_mm: Spacing, step_mm: float = _VIEW_STEP_MM) -
 
 
 def _means(mask: Mask, parts: list[int]) -> NDArray[np.float32]:
-    """Return the share of true voxels in each block of `parts` voxels."""
+    """Return the fraction of true voxels in each block of `parts` voxels."""
     share = mask.astype(np.float32)
     for axis, n in enumerate(parts):
         shape = (*share.shape[:axis], share.shape[axis] // n, n, *share.shape[axis + 1 :])

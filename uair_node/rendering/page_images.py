@@ -1,8 +1,8 @@
 """Draw the pictures of a round for viewers that cannot draw segmentations: overview and candidates' pages.
 
-This module has the layout and the texts. `pages` makes DICOM objects of them. A line style, a pattern or a
-number repeats the meaning of each colour. This is for grey-scale monitors and for readers who distinguish
-fewer colours.
+This module has the layout and the texts. The module `pages` makes DICOM objects of the pictures. A line
+style, a pattern or a number repeats the meaning of each colour. This is for grey-scale monitors and for
+readers who distinguish fewer colours.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ Picture = NDArray[np.uint8]
 DPI = 100
 _AXIAL, COLUMNS = 5, 3
 _LISTED_LESIONS = 12
-# Inches.
+# Sizes in inches.
 _PANEL, _GAP, _SIDE, _TEXT, _TITLE, _FOOTER = 3.05, 0.06, 0.15, 4.1, 0.75, 0.42
 _LEAST_HEIGHT, _MOST_HEIGHT = 2.5, 3.6
 _LINE, _HEADING_LINES, _GAP_LINES = 0.21, 1.15, 0.6
@@ -75,15 +75,15 @@ class Scene:
     planes
         Name of each plane along axis 0.
     round
-        1-based.
+        Number of the round, 1-based.
     candidates
-        The round's candidates, labels on the same grid.
+        The round's candidates, with labels on the same grid.
     reference
         Labels of the selection that the round started from; None in round 1.
     uncertain
         ``(Z, Y, X)`` bool, the uncertain region; None if it is unknown.
     window
-        The values that are drawn black and white.
+        The values that are shown as black and white.
     unit
         The unit of the values.
     organ
@@ -108,17 +108,14 @@ class Scene:
     how_to_answer: str = ""
 
     def warned(self, volumes: Sequence[Labels]) -> list[str]:
-        """Return the series' warnings.
-
-        Before them, name the ends of the stack that a label volume touches.
-        """
+        """Return the series' warnings. If a label volume touches an end of the stack, add this in front."""
         cut_off = cut_off_ends(volumes, self.organ)
         said = [cut_off] if cut_off and as_sentence(cut_off) not in self.warnings else []
         return [*said, *self.warnings]
 
 
 def cropped(scene: Scene) -> Scene:
-    """Return the scene without rows and columns that no page shows. Slices keep their numbers."""
+    """Return the scene without the rows and columns that are on no page. The slice indices are unchanged."""
     rows, columns = crop(_marked(scene), scene.spacing_mm)
 
     def part(array: NDArray[Any]) -> NDArray[Any]:
@@ -139,7 +136,7 @@ def draw_overview(scene: Scene) -> Picture:
     Returns
     -------
     numpy.ndarray
-        ``(rows, columns, 3)`` uint8, sRGB, as for `draw_candidate`.
+        ``(rows, columns, 3)`` uint8, sRGB.
     """
     return pixels(overview_figure(scene), DPI)
 
@@ -165,7 +162,7 @@ def overview_figure(scene: Scene) -> Figure:
 
 
 def draw_candidate(scene: Scene, k: int) -> Picture:
-    """Draw the page of candidate `k`: five axial slices and a coronal one, its numbers and its texts.
+    """Draw the page of candidate `k`: five axial slices, a coronal slice, numbers and texts.
 
     Raises
     ------
@@ -193,7 +190,7 @@ def _marked(scene: Scene) -> list[Labels]:
 
 
 class CandidatePage:
-    """One candidate's page while it is drawn."""
+    """The page of a candidate during its drawing."""
 
     def __init__(self, scene: Scene, candidate: SheetCandidate) -> None:
         self._scene, self._candidate = scene, candidate
@@ -210,13 +207,13 @@ class CandidatePage:
         self.figure = Figure(figsize=(self.width, self.height), facecolor=PAPER)
 
     def drawn(self) -> Figure:
-        """Draw all, and return the figure."""
+        """Draw the panels and the texts. Return the figure."""
         self.draw_panels()
         self.write()
         return self.figure
 
     def draw_panels(self) -> None:
-        """Draw the axial slices and, last, the coronal one."""
+        """Draw the axial slices and then the coronal slice."""
         self._draw_axial(_AXIAL)
         self._draw_coronal(2 * COLUMNS - 1)
 
@@ -230,7 +227,7 @@ class CandidatePage:
 
     def _draw_coronal(self, place: int) -> None:
         scene, labels = self._scene, self._candidate.labels
-        # Superior is up: rows of the picture run against axis 0.
+        # Superior is up, so the picture's rows have the reverse order of axis 0.
         upside = slice(self._slices.stop - 1, self._slices.start - 1 if self._slices.start else None, -1)
         pixel_mm = (scene.spacing_mm[0], scene.spacing_mm[2])
         self._draw(self._panel(place), (upside, coronal_row(labels), self._columns), pixel_mm, "coronal")
@@ -246,7 +243,7 @@ class CandidatePage:
         for heading, lines in self._words:
             self._text(x, y, heading, size=13, weight="bold")
             y -= _HEADING_LINES * _LINE
-            # Numbers stand in columns.
+            # A monospaced font aligns the numbers in columns.
             family = "DejaVu Sans Mono" if heading.startswith("Volumes") else None
             for line in lines:
                 self._text(x, y, line, size=11.5, family=family)

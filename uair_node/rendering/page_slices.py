@@ -1,4 +1,4 @@
-"""Choose the planes of a candidate that its page shows."""
+"""Choose the planes for a candidate's page."""
 
 from __future__ import annotations
 
@@ -12,14 +12,17 @@ from uair_node.rendering.telling_slices import telling_slices
 Labels = NDArray[np.uint8]
 _OF_LESIONS = 3
 _WORTH_A_SLICE = 0.4
-"""A further slice is taken only if it adds this much lesion area, in shares of the largest areas."""
+"""The least gain for a further slice.
+
+The gain is the sum over lesions of the added area, as a fraction of the lesion's largest area in a slice.
+"""
 
 
 def key_slices(labels: Labels, compared: Sequence[Labels], slice_distance_mm: float, count: int) -> list[int]:
-    """Return up to `count` axial slices, the uppermost first.
+    """Return the indices of up to `count` axial slices, the uppermost first.
 
-    They show the lesions, then the largest differences; the rest is evenly spaced. Slices of lesions may be
-    neighbours; the others keep a distance.
+    First, slices with the lesions are chosen, then slices with the largest differences, then evenly spaced
+    slices. Slices with lesions may be neighbours. All other slices have a minimum distance.
     """
     of_lesions = _lesion_slices(labels)
     chosen = [shown.k for shown in telling_slices([labels, *compared], slice_distance_mm)]
@@ -35,7 +38,10 @@ def key_slices(labels: Labels, compared: Sequence[Labels], slice_distance_mm: fl
 
 
 def coronal_row(labels: Labels) -> int:
-    """Return the row that shows most of the organ and its lesions, each as a share of its total."""
+    """Return the row (index along axis 1) that shows most of the organ and of its lesions.
+
+    The area of the organ and the area of the lesions are fractions of their largest areas in a row.
+    """
     score = np.zeros(labels.shape[1])
     for mask in (labels > 0, labels > 1):
         counts = mask.sum(axis=(0, 2)).astype(float)
@@ -44,7 +50,7 @@ def coronal_row(labels: Labels) -> int:
 
 
 def _lesion_slices(labels: Labels) -> list[int]:
-    """Return the slices that show most of all lesions together, the most telling first."""
+    """Return the slices that together show most of all lesions. The first slice shows most."""
     values = [value for value in np.unique(labels).tolist() if value > 1]
     if not values:
         return []

@@ -6,11 +6,11 @@ from uair_node.dicom.volume import SourceSlice, Volume
 
 
 def plane_names(volume: Volume) -> tuple[str, ...]:
-    """Return the name of each plane along axis 0 of a volume's canonical grid, lowest first.
+    """Return the name of each plane along axis 0 of a volume's canonical grid, lowest plane first.
 
-    A plane that is a slice of the series has its Instance Number (PS3.3 C.7.6.1), or its frame number in a
-    multi-frame image. Viewers show these numbers. The z coordinate is of the plane's centre, in LPS mm.
-    Planes of a coronal or sagittal stack have the coordinate alone.
+    If a plane is a slice of the series, then its name has the Instance Number (PS3.3 C.7.6.1). For a
+    multi-frame image, it has the frame number. Viewers show these numbers. The name also has the z coordinate
+    of the plane's centre, in LPS mm. Planes of a coronal or sagittal stack have only the coordinate.
     """
     canonical = volume.canonical()
     planes, rows, columns = canonical.shape

@@ -17,7 +17,7 @@ from uair_node.rendering.surface import solid_view
 def draw_result(scene: Scene, k: int, findings: Findings) -> Picture:
     """Draw the page of the accepted candidate `k`: slices, and the organ as a solid from front and right.
 
-    Its numbers come from `findings`, as in the report.
+    The numbers on the page come from `findings`, as in the report.
 
     Raises
     ------
@@ -34,14 +34,14 @@ def result_figure(scene: Scene, k: int, findings: Findings) -> Figure:
 
 
 class _ResultPage(CandidatePage):
-    """The page of an accepted candidate while it is drawn."""
+    """The page of an accepted candidate during its drawing."""
 
     def __init__(self, scene: Scene, candidate: SheetCandidate, findings: Findings) -> None:
         self._findings = findings
         super().__init__(scene, candidate)
 
     def draw_panels(self) -> None:
-        """Draw three axial slices, the coronal one, and two views of the solid."""
+        """Draw three axial slices, a coronal slice, and two views of the solid."""
         self._draw_axial(COLUMNS)
         self._draw_coronal(COLUMNS)
         self._draw_solid(COLUMNS + 1, 0.0, "from the front", ("R", "L"))

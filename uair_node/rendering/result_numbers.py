@@ -11,9 +11,10 @@ _HEAD = f"lesion   ml ({NOMINAL:.0%})    long × short, mm"
 
 
 def result_lines(findings: Findings, organ: str) -> list[str]:
-    """Return the organ's numbers, then those of the largest lesions by number, in columns of one width.
+    """Return lines with the organ's numbers, then with the numbers of the largest lesions.
 
-    Densities are only in the report and the table.
+    The lines have columns of equal width. Lesions are in the order of their numbers. Densities are only in
+    the report and the table.
     """
     liver = findings.liver
     lines = [f"{organ} {_bracketed(liver['liver_ml'], 0)} ml with lesions"]
@@ -39,7 +40,7 @@ def _columns(lesions: Sequence[LesionFindings]) -> list[str]:
 
 
 def _bracketed(found: Value, decimals: int) -> str:
-    """Return ``12.4 (10.1–15.2)``, or without brackets if there is no interval."""
+    """Return a text such as ``12.4 (10.1–15.2)``. The brackets are omitted if there is no interval."""
     if found.low is None or found.high is None:
         return f"{found.value:.{decimals}f}"
     return f"{found.value:.{decimals}f} ({found.low:.{decimals}f}–{found.high:.{decimals}f})"

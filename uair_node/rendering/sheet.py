@@ -1,6 +1,6 @@
 """Draw a contact sheet: the candidates of a round side by side on the slices where they differ most.
 
-It shows a round outside of a viewer. This module does not know DICOM, or how candidates are made.
+The sheet shows a round outside of a viewer. This module does not use DICOM and does not make candidates.
 """
 
 from __future__ import annotations
@@ -37,29 +37,29 @@ from uair_node.rendering.telling_slices import telling_slices
 _LISTED_LESIONS = 3
 _HEADING_LENGTH, _HEADING_LINES, _HEADLINE_LENGTH, _HEADLINES = 31, 2, 40, 2
 
-# Inches; at 120 dpi a panel has about as many pixels as a cropped liver of 0.75 mm pixels.
+# Sizes in inches. At 120 dpi, a panel has about as many pixels as a cropped liver with pixels of 0.75 mm.
 _PANEL_WIDTH, _GAP, _SIDE = 2.9, 0.05, 0.15
 _TITLE, _HEADING, _CAPTION, _FOOTER = 0.5, 0.32, 0.55, 0.38
-_LINE, _CHARACTER = 0.17, 0.078  # of a warning
+_LINE, _CHARACTER = 0.17, 0.078  # height of a line and width of a character in a warning
 _DPI = 120
 _WARNING = "#ffb347"
-_WORDS_HIGH, _WORDS_WIDE = 0.25, 0.7  # of a panel: two lines of words, and a number below them
+_WORDS_HIGH, _WORDS_WIDE = 0.25, 0.7  # fractions of a panel, for two lines of words and a number below them
 
 
 @dataclass(frozen=True)
 class SheetCandidate:
-    """One column of the sheet.
+    """A column of the sheet.
 
     Parameters
     ----------
     k
         Number of the candidate, 1..4.
     character
-        Its character in short words.
+        The character of the candidate, in a few words.
     labels
         ``(Z, Y, X)`` uint8 on the grid of the sheet's volume: 0 background, 1 liver, 1 + n lesion n.
     note
-        A further word ("picked"), written after the character.
+        A further word after the character, such as "picked".
     headline
         The main difference, in a few words below the heading.
     """
@@ -82,9 +82,9 @@ def draw_sheet(
 ) -> None:
     """Write the contact sheet of a round as PNG.
 
-    Columns are candidates. Rows are up to four axial slices, the uppermost first; each shows another
-    difference. The view is from the feet, as usual in radiology: the patient's right is on the left of the
-    picture. The whole liver and each lesion are outlined. Volumes are written below.
+    Columns are candidates. Rows are up to four axial slices, the uppermost first. Each slice shows another
+    difference. The view is from the feet, as usual in radiology, so the patient's right is on the left of the
+    picture. The whole liver and each lesion have an outline. Volumes are below each column.
 
     Parameters
     ----------
@@ -101,11 +101,11 @@ def draw_sheet(
     path
         The PNG file; its folder must exist.
     window
-        The values that are drawn black and white, see `display_window`.
+        The values that are shown as black and white, see `display_window`.
     """
     figure = sheet_figure(values, spacing_mm, planes, candidates, title, window=window)
     FigureCanvasAgg(figure)
-    # Without the version of the drawing library, the same round gives the same bytes.
+    # The file does not contain the drawing library's version, so that the same round gives the same bytes.
     figure.savefig(path, dpi=_DPI, facecolor=PAPER, format="png", metadata={"Software": None})
 
 
@@ -210,7 +210,7 @@ class _Layout:
 
 def _heading(candidate: SheetCandidate) -> str:
     note = f"  ({candidate.note})" if candidate.note else ""
-    room = _HEADING_LINES * _HEADING_LENGTH - 9 - len(note)  # a line may end early
+    room = _HEADING_LINES * _HEADING_LENGTH - 9 - len(note)  # 9 less, because a wrapped line may be shorter
     character = (
         candidate.character if len(candidate.character) <= room else f"{candidate.character[: room - 1]}…"
     )
@@ -230,7 +230,7 @@ def _caption(volumes: Volumes, organ: str) -> str:
 def _draw_footer(layout: _Layout, volumes: Sequence[Volumes], organ: str) -> None:
     numbers = sorted({number for measured in volumes for number, _ in measured.lesions_ml})
     entries = [(organ, codes.LIVER_COLOUR)]
-    # Colours repeat after the palette's end, the legend need not.
+    # Colours repeat after the end of the palette. The legend has each colour only once.
     entries += [(f"lesion {n}", codes.lesion_colour(n)) for n in numbers[: len(codes.LESION_COLOURS)]]
     layout.figure.legend(
         handles=[Line2D([], [], color=as_hex(colour), linewidth=2, label=name) for name, colour in entries],

@@ -1,6 +1,6 @@
-"""Turn a segmentation into surfaces in the patient's space, for the 3-D view and for export as STL and glTF.
+"""Make surfaces of a segmentation in patient coordinates, for the 3-D view and for export as STL and glTF.
 
-This module decides which surfaces there are, and their names and colours. It writes no files.
+This module determines the surfaces, their names and their colours. It writes no files.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ _LIVER_STEP_MM, _LESION_STEP_MM = 2.0, 1.0
 
 @dataclass(frozen=True, eq=False)
 class Solid:
-    """The surface of the liver with its lesions, or of one lesion.
+    """The surface of the liver with its lesions, or of a lesion.
 
     Parameters
     ----------
     value
-        Its label value.
+        The label value of the structure.
     colour
-        The colour that it has in the SEG.
+        The colour of the structure in the SEG.
     volume_ml
-        The volume of its voxels. The surface encloses the same volume.
+        The volume of the structure's voxels in ml. The surface encloses the same volume.
     vertices
         ``(n, 3)`` float32, LPS in mm (DICOM's patient coordinates).
     faces
@@ -49,14 +49,14 @@ class Solid:
 
 
 def solids_of(labels: Labels, affine: NDArray[np.float64]) -> tuple[Solid, ...]:
-    """Return the surfaces of a segmentation: the liver's first, then lesions by number.
+    """Return the surfaces of a segmentation: the liver, then the lesions by number.
 
     Parameters
     ----------
     labels
         ``(Z, Y, X)`` uint8: 0 background, 1 liver, 1 + n lesion n.
     affine
-        4x4, maps the voxel index (k, j, i, 1) to LPS millimetres.
+        4x4 matrix that maps the voxel index (k, j, i, 1) to LPS millimetres.
     """
     lesions = [value for value in label_values(labels) if value > LIVER]
     found = [_solid(labels > 0, LIVER, affine)] if labels.any() else []

@@ -1,7 +1,7 @@
 """Draw a view of the organ as a solid. Its lesions are visible through the surface.
 
-It is an orthographic projection of the front surface, shaded by its slope. No mesh is made, so it takes a
-second and needs no 3-D library.
+The view is an orthographic projection of the front surface, shaded by its slope. It needs no mesh and no 3-D
+library. So it takes only a second.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ class Solid:
     Parameters
     ----------
     picture
-        ``(rows, columns, 3)`` in 0..1. A pixel is 1.5 mm. The background is black.
+        ``(rows, columns, 3)`` in 0..1, sRGB. A pixel is 1.5 mm. The background is black.
     lesions
-        Number of each visible lesion, and its place ``(row, column)``.
+        Number of each visible lesion, and its place ``(row, column)`` in the picture.
     """
 
     picture: Image
@@ -58,7 +58,7 @@ def solid_view(
     turned = _turned(labels, spacing_mm, azimuth_deg)
     picture = _shaded(turned > 0, codes.LIVER_COLOUR)
     lesions = []
-    # The farthest lesion first, so that nearer ones cover it.
+    # The farthest lesion is drawn first, so that nearer lesions cover it.
     values = sorted(np.unique(turned[turned > 1]).tolist(), key=lambda value: -_depth(turned == value).min())
     for value in values:
         lesion = _shaded(turned == value, codes.lesion_colour(value - 1))
@@ -66,24 +66,27 @@ def solid_view(
         picture[hit] = _LIVER_OPACITY * picture[hit] + (1 - _LIVER_OPACITY) * lesion[hit]
         row, column = (float(at.mean()) for at in np.nonzero(hit))
         lesions.append((value - 1, (len(picture) - 1 - row, column)))
-    # Axis 0 grows upwards, rows of a picture downwards.
+    # Axis 0 grows upwards, but the rows of a picture grow downwards.
     return Solid(picture[::-1], tuple(sorted(lesions)))
 
 
 def _turned(
     labels: NDArray[np.uint8], spacing_mm: tuple[float, float, float], azimuth_deg: float
 ) -> NDArray[np.uint8]:
-    """Resample labels to cubes, turned about the patient's long axis. Axis 1 points away from the viewer."""
+    """Resample labels to cubic voxels, rotated about the patient's long axis.
+
+    Axis 1 of the result points away from the viewer.
+    """
     boxes = ndimage.find_objects((labels > 0).astype(np.uint8))
     if not boxes:
         return np.zeros((1, 1, 1), np.uint8)
-    # Padded, since beyond the outermost voxel centres nothing would be sampled.
+    # The padding is needed because values beyond the outermost voxel centres are not sampled.
     part = np.pad(labels[boxes[0]], 1)
     extent = np.array(part.shape) * spacing_mm
     reach = float(np.hypot(extent[1], extent[2])) if azimuth_deg % 90 else float(max(extent[1:]))
     size = np.ceil((np.array([extent[0], reach, reach]) + 2 * _MARGIN_MM) / _VOXEL_MM).astype(int)
     c, s = np.cos(np.radians(azimuth_deg)), np.sin(np.radians(azimuth_deg))
-    # Columns: where the viewer's up, away and right-hand directions point, in canonical millimetres.
+    # The columns are the viewer's directions up, away and right, in canonical millimetres.
     directions = np.array([[1.0, 0.0, 0.0], [0.0, c, -s], [0.0, s, c]])
     matrix = directions * _VOXEL_MM / np.array(spacing_mm)[:, None]
     offset = (np.array(part.shape) - 1) / 2 - matrix @ ((size - 1) / 2)
@@ -92,9 +95,9 @@ def _turned(
 
 
 def _depth(mask: NDArray[np.bool_]) -> Image:
-    """Return the distance in voxels at which the mask begins in each line of sight.
+    """Return the distance in voxels at which the mask begins, for each line of sight.
 
-    The array's size if it is empty there.
+    If the mask is empty in a line of sight, then the distance is the array's size along axis 1.
     """
     return np.where(mask.any(axis=1), mask.argmax(axis=1), mask.shape[1]).astype(float)
 
@@ -104,7 +107,7 @@ def _shaded(mask: NDArray[np.bool_], colour: codes.Colour) -> Image:
     if not hit.any():
         return np.zeros((*hit.shape, 3))
     depth = _depth(mask)
-    # Smoothed within the outline only: what lies beside it is not far away but absent.
+    # The depth is smoothed only within the outline, because there is no surface beside the outline.
     sigma = _SMOOTHING_MM / _VOXEL_MM
     weight = ndimage.gaussian_filter(hit.astype(float), sigma)
     smooth = ndimage.gaussian_filter(np.where(hit, depth, 0.0), sigma) / np.maximum(weight, 1e-6)

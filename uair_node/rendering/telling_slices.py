@@ -17,15 +17,15 @@ Labels = NDArray[np.uint8]
 _MAX_SLICES = 4
 _LIVER = 1
 _MISSING, _OTHERWISE = 2.0, 1.0
-"""Weights of a lesion that some candidates lack, and of a lesion that they draw differently."""
+"""Weights of a lesion that some candidates lack, and of a lesion that all candidates have."""
 _LEAST_GAIN = 0.02
 _SAID_AGAIN = 0.3
-"""Weight of a difference in a slice's words, if another slice already shows this difference."""
+"""Factor for the weight of a difference in a slice's words, if another slice already has these words."""
 
 
 @dataclass(frozen=True)
 class TellingSlice:
-    """A slice (0-based), and the difference that it shows, in words; empty if no difference exists."""
+    """A slice, by its 0-based index, and the difference in it, in words; empty without a difference."""
 
     k: int
     words: str = ""
@@ -33,7 +33,7 @@ class TellingSlice:
 
 @dataclass(frozen=True)
 class _Part:
-    """A quarter in which one candidate lies outside or inside of the organ's outline of most others."""
+    """A quarter of the organ in which a candidate is larger (`more`) or smaller than most candidates."""
 
     candidate: int
     more: bool
@@ -46,10 +46,10 @@ def telling_slices(
 ) -> list[TellingSlice]:
     """Return up to four slices on which label volumes differ, the uppermost first.
 
-    There are two kinds of differences. Some candidates lack a lesion or draw it differently. One candidate
-    draws a quarter of the organ larger or smaller than most. A slice that shows one of them again adds
-    little, so that other differences come first. The organ's outline and the lesions have the same weight. If
-    there are no differences, then the largest slices are shown.
+    There are two kinds of differences. Some candidates lack a lesion or draw it differently. Or a candidate
+    draws a quarter of the organ larger or smaller than most candidates. A slice that repeats a difference
+    adds little, so slices with other differences are preferred. The organ's outline and the lesions have the
+    same weight. If there are no differences, then the largest slices are chosen.
 
     Parameters
     ----------
@@ -73,16 +73,16 @@ def telling_slices(
 
 @dataclass(frozen=True, eq=False)
 class _Found:
-    """Differences, by name or lesion value.
+    """The differences, each by a part of the organ or by a lesion's label value.
 
     Attributes
     ----------
     names, weights
-        Name and weight of each difference.
+        Part or label value of each difference, and its weight.
     table
-        ``(differences, slices)``: how much of a difference a slice shows, as a part of the best slice for it.
+        ``(differences, slices)``: the area of a difference in a slice, as a fraction of its largest area.
     lacking
-        Lesion value -> indices of the candidates that lack it.
+        Label value -> indices of the candidates that lack this lesion.
     """
 
     names: Sequence[_Part | int]
@@ -97,7 +97,7 @@ def _union(labels: Sequence[Labels], k: int) -> NDArray[np.bool_]:
 
 
 def _greedy(found: _Found, distance: float) -> list[int]:
-    """Choose slices one after the other by what each adds to the shown differences."""
+    """Choose slices one after the other. Each slice adds most to the shown differences."""
     weights, shown = np.array(found.weights), np.zeros(len(found.names))
     places = np.arange(found.table.shape[1])
     chosen: list[int] = []
@@ -114,7 +114,10 @@ def _greedy(found: _Found, distance: float) -> list[int]:
 
 
 def _apart(chosen: Sequence[int], score: NDArray[np.float64], distance: float) -> list[int]:
-    """Return the chosen slices. If there are fewer than four, add distant slices with high scores."""
+    """Return the chosen slices, and if they are fewer than four, further slices with high scores.
+
+    A further slice is farther than `distance` from all other slices.
+    """
     every = list(chosen)
     for k in np.argsort(-score, kind="stable").tolist():
         if score[k] <= 0 or len(every) == _MAX_SLICES:
@@ -130,7 +133,7 @@ def _differences(labels: Sequence[Labels]) -> _Found:
     lesions: dict[int, NDArray[np.float64]] = defaultdict(lambda: np.zeros(count))
     held: list[set[int]] = [set() for _ in labels]
     for k in range(count):
-        # Slice by slice, so that what is compared stays in the processor's cache.
+        # The comparison is slice by slice, so that the compared data stay in the processor's cache.
         planes = [volume[k] for volume in labels]
         values = [_values(plane) for plane in planes]
         for own, there in zip(held, values, strict=True):
@@ -180,7 +183,7 @@ def _organ_parts(masks: Sequence[NDArray[np.bool_]]) -> list[tuple[_Part, int]]:
 
 
 def _words(found: _Found, chosen: Sequence[int], ks: Sequence[int]) -> list[str]:
-    """Name the largest difference that each slice shows, if possible another one for each slice."""
+    """Return words for the largest difference in each slice, if possible different words for each slice."""
     kinds = [name if isinstance(name, int) else (name.candidate, name.more) for name in found.names]
     weights = np.array(found.weights)
     words = []
