@@ -1,11 +1,12 @@
-"""Runs the product's programs as forks of one process that has imported their modules.
+"""Run the product's programs as forks of one process that has imported their modules.
 
-A node or worker imports for three to ten seconds of processor time, and a command for two. The suite starts
-hundreds of them. A fork runs the same program with its own arguments, environment, umask, session and
-output, but imports nothing again. `test_demo` and the commands' tests start programs in the ordinary way.
+The imports of a node or worker take three to ten seconds of processor time, and the imports of a command two.
+The suite starts hundreds of programs. A fork runs the same program with its own arguments, environment,
+umask, session and output, but imports nothing again. `test_demo` and the commands' tests start programs in
+the ordinary way.
 
-This module has both ends. ``python -m tests.support.zygote`` is the process that forks. `start` asks it for
-a program, which becomes a child of the test process.
+This module has both ends. ``python -m tests.support.zygote`` is the process that forks. `start` sends it a
+request for a program, which becomes a child of the test process.
 """
 
 from __future__ import annotations
@@ -81,14 +82,14 @@ class Program:
 def start(
     command: Sequence[str], output: Path, environment: Mapping[str, str], errors: Path | None = None
 ) -> Program:
-    """Start a program in a session of its own; it ends with the tests.
+    """Start a program in a session of its own. The program ends with the test process.
 
     Parameters
     ----------
     command
         This environment's ``uair``, or Python with ``-m MODULE``, and the arguments.
     output, errors
-        Files to which standard output and standard error are added; without `errors` all goes to `output`.
+        Files to which standard output and standard error are appended. Without `errors`, `output` gets both.
     environment
         The whole environment of the program.
     """
@@ -116,7 +117,7 @@ _servers: list[subprocess.Popen[str]] = []
 def _server() -> subprocess.Popen[str]:
     """Return the process that forks. The first call starts it."""
     if not _servers:
-        # The process between ends at once. So the kernel makes this process the program's parent.
+        # The intermediate process ends at once. So the kernel makes this process the program's parent.
         _LIBC.prctl(_PR_SET_CHILD_SUBREAPER, 1)
         # Consoles of commands take their width from COLUMNS when their modules are imported.
         process = subprocess.Popen(
@@ -192,7 +193,7 @@ def _run(command: Sequence[str]) -> None:
 
 
 def _fork_server(spawn: Any) -> Any:
-    """Return a replacement for multiprocessing's `spawn` that forks the server of its forks, too."""
+    """Return a replacement for multiprocessing's `spawn`, which also forks multiprocessing's fork server."""
 
     def fork(path: bytes, arguments: Sequence[Any], passed: Sequence[int]) -> int:
         script = os.fsdecode(arguments[-1])

@@ -105,7 +105,7 @@ def _facts(context: Context, path: str) -> PatientFacts | None:
 
 
 def _of_patient_id(context: Context, words: str) -> tuple[int, ...]:
-    """Return all cases whose Patient ID equals the typed words."""
+    """Return the numbers of all cases whose Patient ID equals the typed words."""
     folder, configured = context.store.root, context.settings.intake.patient_secret_file
     try:
         keys = find_patient_keys(context.database, folder, configured)

@@ -19,7 +19,7 @@ from uair_node.dicom.stack import FloatArray, Stack, build_stack
 
 _SAME_POSITION_MM = 0.01
 _HALF = 0.5
-"""The least fraction of the stack's extent that each acquisition must cover if single values prove nothing.
+"""The least fraction of the stack's extent that each acquisition must cover if single values are no proof.
 
 Times, and numbers of single slices, may be out of order within one scan.
 """

@@ -48,7 +48,7 @@ _COD, _COC, _SOT, _SOD, _EOC = 0x52, 0x53, 0x90, 0x93, 0xD9
 
 
 def require_matching_codestreams(dataset: Dataset) -> None:
-    """Refuse pixel data whose decoded size would differ from the size in the data set.
+    """Refuse pixel data if its decoded size would differ from the size in the data set.
 
     Raises
     ------

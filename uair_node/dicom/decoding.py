@@ -1,6 +1,6 @@
 """The pixel cells of an image's frames, decoded by pydicom's plug-ins or by this module.
 
-This module decodes the two transfer syntaxes that the plug-ins do not know. It also reads files that lack
+This module decodes the two transfer syntaxes that the plug-ins do not support. It also reads files that lack
 the delimiter after encapsulated pixel data. Parsers find no pixels in such files. This module does not
 interpret pixels.
 """

@@ -73,8 +73,7 @@ def decode_apart(dataset: Dataset) -> Iterator[Iterator[_Cells]]:
     ResourceError
         ``decoder-not-started``: the operating system cannot start a process now.
     ValueError
-        A frame cannot be decoded, or has another size than the header says. Codecs may raise other
-        exceptions.
+        A frame cannot be decoded, or its size differs from the header. Codecs may raise other exceptions.
     """
     syntax = dataset.file_meta.TransferSyntaxUID
     if not syntax.is_encapsulated or syntax in WHOLE_CELLS_IN_FRAMES:

@@ -49,7 +49,7 @@ class EditedSegmentation:
     names
         A name for each segment that has voxels. It contains no free text of the object.
     remarks
-        Sentences that tell the reader how the object was interpreted.
+        Sentences for the reader about the interpretation of the object.
     """
 
     labels: Labels
@@ -147,8 +147,8 @@ def check_source(named: Collection[str], frames_of_reference: Collection[str], v
     Parameters
     ----------
     named
-        SOP Instance UIDs of the images that the object says it was drawn on. If one of them is ours, then the
-        frame of reference does not matter.
+        SOP Instance UIDs of the images that the object names as its source. If one of these images is in the
+        volume, then the frame of reference does not matter.
 
     Raises
     ------

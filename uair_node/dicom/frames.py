@@ -64,7 +64,7 @@ class Frame:
 def read_frames(source: Path | BinaryIO, keywords: Iterable[str]) -> list[Frame]:
     """Read some attributes of each frame of a DICOM file, without its pixels.
 
-    Exceptions are those of pydicom.
+    It raises pydicom's exceptions.
     """
     tags = [Tag(keyword) for keyword in (*keywords, _SHARED, _PER_FRAME, _CONTRAST)]
     return describe_frames(pydicom.dcmread(source, stop_before_pixels=True, specific_tags=tags))

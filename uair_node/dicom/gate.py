@@ -1,7 +1,7 @@
 """The gate: the checks that a series must pass to be segmented, and the refusal if it fails.
 
-The checks use header records only; their codes are in `gate_codes`. This module does not know where the
-records come from, how long the node has waited for a series, or how pixels are decoded.
+The checks use header records only; their codes are in `gate_codes`. They do not depend on the source of the
+records, the node's waiting time for a series, or the decoding of pixels.
 """
 
 from __future__ import annotations

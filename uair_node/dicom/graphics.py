@@ -1,7 +1,7 @@
 """The graphics that a reader drew, in the same form for all object types: shape, points, words and codes.
 
-This module maps the graphic types of reports and presentation states. It does not know cases, grids or the
-use of a graphic.
+This module maps the graphic types of reports and presentation states. It is independent of cases, grids and
+the use of a graphic.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The graphics that a presentation state (GSPS) draws on images, with the texts beside them.
 
 This module reads graphic and text objects (PS3.3 C.10.5). It applies the displayed area, to which display
-units refer (C.10.4), and the spatial transformation that turns it (C.10.6). It does not know cases or grids.
+units refer (C.10.4), and the spatial transformation that turns it (C.10.6). It uses no cases or grids.
 """
 
 from __future__ import annotations

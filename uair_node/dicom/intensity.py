@@ -1,4 +1,4 @@
-"""Scale voxel values for a screen and for the networks, as the volume's modality profile says.
+"""Scale voxel values for a screen and for the networks, according to the volume's modality profile.
 
 This module finds the body in a volume and the percentiles of its values. It uses arrays only.
 """

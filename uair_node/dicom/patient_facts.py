@@ -46,7 +46,7 @@ class PatientFacts:
 
 
 def read_patient_facts(path: Path) -> PatientFacts:
-    """Read the patient facts of a DICOM file. Exceptions are those of pydicom."""
+    """Read the patient facts of a DICOM file. It raises pydicom's exceptions."""
     return facts_of(dcmread(path, stop_before_pixels=True, specific_tags=list(_READ)))
 
 

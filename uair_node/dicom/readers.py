@@ -1,7 +1,7 @@
 """Read the references of a returned object: SEG, RTSTRUCT, Key Object Selection, report, presentation state.
 
-This module knows the ways in which viewers refer to an instance. It does not know cases or candidates:
-`uair_node.selection.match` finds out whether we made an instance. For every object that a peer sends, the
+This module covers the ways in which viewers refer to an instance. It is independent of cases and candidates:
+`uair_node.selection.match` decides whether we made an instance. For every object that a peer sends, the
 result is a `Reading` or an `InputError`, never another exception.
 """
 
@@ -135,8 +135,8 @@ def read_selection(dataset: Dataset) -> Reading:
     ------
     InputError
         ``selection-not-supported``: an object of another SOP Class. ``selection-unreadable``: a sequence or a
-        UID is missing or is not what the standard says. ``selection-without-reference``: a document that
-        names no instance. ``mark-empty``: a presentation state that draws nothing.
+        UID is missing or violates the standard. ``selection-without-reference``: a document that names no
+        instance. ``mark-empty``: a presentation state without graphics.
     """
     try:
         return _read(dataset)
@@ -287,7 +287,7 @@ def _segment_numbers(reference: Dataset) -> tuple[int, ...]:
 
 
 def _parts(named: Iterable[tuple[str, tuple[int, ...]]]) -> Mapping[str, tuple[int, ...]]:
-    """Return the segment numbers of those objects that are named by their segments only."""
+    """Return the segment numbers of the objects whose references all name segments, by SOP Instance UID."""
     found: dict[str, set[int]] = {}
     whole = set()
     for uid, numbers in named:

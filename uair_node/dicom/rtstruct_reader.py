@@ -2,7 +2,7 @@
 
 It accepts the contours that planning systems export: closed, on the slices of the series. A hole may be a
 keyhole, a CLOSEDPLANAR_XOR contour, or a contour inside a contour. A slice without contours between two
-slices with contours is interpolated. This module does not know cases or rounds.
+slices with contours is interpolated. This module is independent of cases and rounds.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Describe the regions of an RT Structure Set in the form of items of a Segment Sequence.
 
 It reads the modules that describe a region (PS3.3 C.8.8.5, C.8.8.6, C.8.8.8). So the same code recognises
-regions and segments. This module does not know where contours lie.
+regions and segments. This module does not read the positions of contours.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def read_regions(dataset: Dataset) -> dict[int, Region]:
 
 
 def shows_other(region: Region, organ: Organ) -> bool:
-    """Return whether a region's type, code or name says that it is neither liver nor lesion.
+    """Return whether a region's type, code or name shows that it is neither liver nor lesion.
 
     A region without any such information counts as another structure if it has an open contour, such as a
     point.

@@ -3,7 +3,7 @@
 This module places the pixels of each frame on the grid. `uair_node.dicom.segment_targets` decides which
 target a segment is. BINARY, FRACTIONAL and LABELMAP are read (PS3.3 C.8.20.2), in any transfer syntax that
 can be decoded. Segments and frames may have any order, and frames may be missing. Planes may be flipped,
-cropped or in another orientation of the same grid. This module does not know cases or rounds.
+cropped or in another orientation of the same grid. This module is independent of cases and rounds.
 """
 
 from __future__ import annotations

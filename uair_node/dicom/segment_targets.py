@@ -130,7 +130,7 @@ def tell_targets(
         Segment number -> item of the Segment Sequence, and the segment's voxels. Voxels are empty if they
         were not read.
     derived
-        Whether the object says that it was derived from a candidate of the case.
+        Whether the object names a candidate of the case as its source.
 
     Raises
     ------

@@ -1,7 +1,7 @@
 """Read the graphics of a structured report, with the reader's words and codes.
 
 This module reads the content items SCOORD and SCOORD3D (PS3.3 C.18.6, C.18.9) and the measurement groups that
-hold them (PS3.16 TID 1410, 1411, 1501). It does not know cases or grids.
+hold them (PS3.16 TID 1410, 1411, 1501). It uses no cases or grids.
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ def _read(item: Dataset, group: _Group, unit: str) -> Graphic:
     points = points_of(item.get("GraphicData"), 3 if spatial else 2)
     shape, points = shaped(str(item.get("GraphicType") or "").strip(), points, spatial=spatial)
     if shape is Shape.LINE and unit and unit not in _LENGTHS:
-        shape, points = Shape.POINT, points[:1]  # an arrow: its length means nothing; its tip comes first
+        shape, points = Shape.POINT, points[:1]  # an arrow: its length has no meaning; its tip comes first
     reference = None if spatial else _image(item)
     number: Any = None if reference is None else reference.get("ReferencedFrameNumber")
     several = isinstance(number, Sequence) and not isinstance(number, str)

@@ -1,8 +1,8 @@
 """Read a series as a volume: array of Hounsfield units or MR signal, affine to LPS, frame of reference.
 
 The source grid has slices ascending along their normal, with rows and columns as stored. The axes of the
-canonical grid grow to superior, posterior and left. Conversion between the two is exact. This module does not
-know cases, rules or thresholds.
+canonical grid grow to superior, posterior and left. Conversion between the two grids is exact. This module is
+independent of cases, rules and thresholds.
 """
 
 from __future__ import annotations
@@ -174,7 +174,7 @@ def read_series(paths: Sequence[Path], known: Sequence[ModalityProfile] = _ALL) 
     """Read the files of one series, in any order.
 
     If the profile has Hounsfield units, then values are rounded and clipped to int16. Otherwise they are the
-    scanner's values, rescaled if the header says how. Padding becomes the profile's value.
+    scanner's values, rescaled if the header has slope and intercept. Padding becomes the profile's value.
 
     Parameters
     ----------
