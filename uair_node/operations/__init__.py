@@ -1,1 +1,1 @@
-"""Tools of the administrator: checks, metrics, records of cases, cohort report, export, retention."""
+"""Tools for the administrator: checks, metrics, records of cases, cohort report, export, retention."""

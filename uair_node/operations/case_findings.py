@@ -15,7 +15,8 @@ def findings_of(context: Context, case_id: int) -> Findings:
     Raises
     ------
     InputError
-        ``no-such-case``, or ``not-measured``: the case is not accepted yet, or its files were deleted.
+        ``no-such-case``: no case has this id. ``not-measured``: the case is not accepted yet, or its files
+        were deleted.
     """
     with context.database.reading() as session:
         round_ = get_case(session, case_id).current_round

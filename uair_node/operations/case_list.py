@@ -29,7 +29,7 @@ _COLUMNS: Mapping[str, Sequence[Any]] = {
     "round": (_NEWEST_ROUND,),
     "why": (Case.code,),
 }
-"""The columns that each order compares first. Equal cases are sorted by number."""
+"""Name of an order -> the SQL columns that it compares first. Ties are sorted by case number."""
 
 
 @dataclass(frozen=True)
@@ -39,11 +39,11 @@ class CaseFilter:
     Attributes
     ----------
     state
-        A state; empty for all states.
+        Name of a state, in upper or lower case; empty for all states.
     search
-        A part of an accession number, a UID, or the end of a UID; empty for all cases.
+        A part of an accession number, or the end of a series UID or study UID; empty for all cases.
     among
-        Numbers of cases; None for all cases.
+        Case numbers; None for all cases.
     """
 
     state: str = ""
@@ -57,7 +57,7 @@ class CaseFilter:
         if self.state:
             conditions.append(Case.state == self.state.upper())
         if self.search:
-            # Each part reads one index; together they would read all rows.
+            # Each part of the union reads one index. A single OR condition would read all rows.
             columns = Case.series_instance_uid, Case.study_instance_uid
             parts = [
                 select(Case.id).where(column.endswith(self.search, autoescape=True)) for column in columns
@@ -73,7 +73,7 @@ ALL_CASES = CaseFilter()
 
 
 def is_order(sort: str) -> bool:
-    """Return whether `sort` is an order of cases: a column's name, with a leading ``-`` for descending."""
+    """Return whether `sort` is an order of cases: a column's name, for descending order after ``-``."""
     return sort.removeprefix("-") in _COLUMNS
 
 
@@ -85,7 +85,7 @@ def find_cases(
     limit: int = 100,
     offset: int = 0,
 ) -> Sequence[Case]:
-    """Return the cases of a filter, in an order that `is_order` accepts."""
+    """Return the cases that match a filter. `sort` is an order that `is_order` accepts."""
     down = sort.startswith("-")
     columns = [*_COLUMNS[sort.removeprefix("-")], Case.id]
     query = select(Case).where(*wanted.conditions)
@@ -99,9 +99,9 @@ def count_cases(session: Session, wanted: CaseFilter = ALL_CASES) -> int:
 
 
 def first_slices(session: Session, case_ids: Iterable[int]) -> dict[int, str]:
-    """Return the path of one slice for each case, in the form that rows keep.
+    """Return case number -> path of one slice, in the form that rows store.
 
-    If the case has no instances yet, then it is a slice of its series.
+    If a case has no instances yet, then the slice is any stored slice of its series.
     """
     wanted = list(case_ids)
     linked = (

@@ -1,7 +1,7 @@
 """Statistics of a department's accepted cases in a period: sizes, effort, preferences, agreement.
 
-`cohort_page` makes the page. The numbers identify no patient: cases are named by their number. Series and
-accession number are added only on request.
+`cohort_page` makes the page. The data identifies no patient, because each case has only its number. Series
+UID and accession number are added only on request.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _SEEN = {
     "lesions_drawn": "drawn",
     "lesions_dropped": "dropped",
 }
-"""Column -> attribute of `LesionTally`."""
+"""Column of the CSV table -> attribute of `LesionTally`."""
 IDENTIFYING = ("accession_number", "series_instance_uid")
 
 
@@ -49,19 +49,20 @@ class CohortCase:
     Parameters
     ----------
     case
-        Its number.
+        Number of the case.
     reader
-        AE title of the sender of the acceptance.
+        AE title that sent the acceptance; without an AE title, the mechanism.
     accepted_at
-        Time of the acceptance, UTC.
+        Time of the acceptance, in UTC without a time zone.
     hours_to_accept
         Hours from the first four candidates to the acceptance.
     rounds, picks
-        Number of rounds, and of answers that took effect, the acceptance included.
+        Number of rounds, and number of answers that took effect, including the acceptance.
     kinds
-        Each answer's choice: the candidate's character, "edited" for an edit, "none" for a rejection of all.
+        The choice of each answer: the candidate's character, "edited" for an edit, "marks" for marks without
+        a pick, "none" if no candidate fits.
     liver_ml, lesions, lesions_ml
-        Measured volumes and number of lesions; None if the case has no measurements.
+        Volume of the liver, number of lesions, and volume of all lesions; None without measurements.
     response
         Response category since the study before; empty if there is none.
     seen
@@ -92,10 +93,10 @@ class Agreement:
     Parameters
     ----------
     same_pick, asked
-        Number of rounds that several AE titles answered (`asked`), and of those with the same candidate
-        (`same_pick`).
+        `asked` is the number of rounds that several AE titles answered. `same_pick` is the number of these
+        rounds in which all AE titles named the same candidate.
     liver_dice, lesion_dice
-        Dice of each two accepted segmentations of the same series by different AE titles.
+        Dice for each pair of accepted segmentations of the same series by different AE titles.
     """
 
     same_pick: int
@@ -106,7 +107,7 @@ class Agreement:
 
 @dataclass(frozen=True)
 class Cohort:
-    """All accepted cases of a period, `first` to `last`, both days included."""
+    """All accepted cases of a period. The period includes the days `first` and `last`."""
 
     first: date
     last: date
@@ -115,12 +116,12 @@ class Cohort:
 
     @property
     def seen(self) -> LesionTally:
-        """Number of lesions of all cases that were found, added or dropped."""
+        """Numbers of lesions that were found, added or dropped in all cases."""
         return sum((case.seen for case in self.cases if case.seen is not None), LesionTally())
 
     @property
     def kinds(self) -> list[tuple[str, int]]:
-        """The choices of the answers, the most frequent first."""
+        """Pairs of a choice and its number of answers, the most frequent choice first."""
         return Counter(kind for case in self.cases for kind in case.kinds).most_common()
 
 
@@ -130,9 +131,9 @@ def collect(context: Context, first: date, last: date, *, identifying: bool = Fa
     Parameters
     ----------
     first, last
-        Days in UTC, both included.
+        First and last day of the period, in UTC.
     identifying
-        Whether to add accession number and series UID of each case.
+        Whether to add accession number and series UID to each case.
 
     Raises
     ------
@@ -264,7 +265,7 @@ def _accepted(context: Context, case: Case) -> NDArray[np.uint8] | None:
 
 
 def _kept(context: Context, case: Case, name: str) -> Path | None:
-    """Return a file of an accepted case; None if it is not kept."""
+    """Return the path of a file of an accepted case; None if the file is not kept."""
     folder = case.current_round.final_folder if case.current_round else ""
     return context.store.fetch_if_kept(f"{folder}/{name}") if folder else None
 

@@ -1,4 +1,4 @@
-"""The page of a cohort: one HTML file that includes its pictures."""
+"""Write the page of a cohort as one HTML file that includes its pictures."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def _number(values: Sequence[float | None], unit: str, decimals: int) -> str:
 
 
 def _lesions(cohort: Cohort) -> str:
-    """Return how often round 1 found the accepted lesions in this department."""
+    """Return the table with the recall of round 1 and the false findings, as HTML."""
     counted = [case for case in cohort.cases if case.seen is not None]
     if not counted:
         return "<p>No case has known findings.</p>"

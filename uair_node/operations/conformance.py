@@ -49,7 +49,7 @@ _STATUS_MEANING = {
 
 
 def conformance_statement(settings: Settings) -> str:
-    """Return the statement as Markdown. AE titles, port and limits come from `settings`."""
+    """Return the conformance statement as Markdown. AE titles, port and limits come from `settings`."""
     parts = [
         _introduction(),
         _roles(),
@@ -187,7 +187,7 @@ def _security() -> str:
 
 
 _NEWER_NAMES = {str(uid): name for name, uid in vars(sop_class).items() if isinstance(uid, UID)}
-"""Names of SOP classes that are newer than pydicom's dictionary."""
+"""SOP Class UID -> name, for classes that are newer than pydicom's dictionary."""
 
 
 def _name(uid: str) -> str:

@@ -1,4 +1,4 @@
-"""Read GPU memory with the driver's own tool. The node has no torch, and the query must not use CUDA."""
+"""Read GPU memory with the driver's tool `nvidia-smi`. The node has no torch, and must not use CUDA here."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Gpu:
 
 
 def read_gpus() -> list[Gpu]:
-    """Return this machine's NVIDIA devices. Without an answering driver, there are none."""
+    """Return this machine's NVIDIA devices. The list is empty if the driver does not answer."""
     program = shutil.which("nvidia-smi")
     if program is None:
         return []
@@ -36,7 +36,7 @@ def read_gpus() -> list[Gpu]:
 
 
 def parse_gpus(text: str) -> list[Gpu]:
-    """Parse the output of ``nvidia-smi`` for our query. Lines of another form are left out."""
+    """Parse the output of ``nvidia-smi`` for our query. Lines in another format are left out."""
     found = []
     for line in text.splitlines():
         parts = [part.strip() for part in line.split(",")]

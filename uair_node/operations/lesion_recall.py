@@ -1,6 +1,6 @@
 """Count the lesions of accepted cases: found in round 1, added by the reader, or dropped.
 
-The case's rows have the numbers, since a lesion keeps its number in all rounds.
+The counts come from the case's rows, because a lesion keeps its number in all rounds.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from uair_node.cases.tables import Case, ResultKind, Selection
 
 @dataclass(frozen=True)
 class LesionTally:
-    """Numbers of lesions of a case, or of several.
+    """Numbers of lesions of one case or of several cases.
 
     Attributes
     ----------
     found
         Accepted lesions that a candidate of round 1 offered.
     marked, drawn
-        Accepted lesions that were added by a mark, and by an edit.
+        Accepted lesions that a mark added (`marked`), and that an edit added (`drawn`).
     dropped
         Lesions of candidate 1 of round 1 that were not accepted.
     """
@@ -47,19 +47,20 @@ class LesionTally:
 
     @property
     def recall(self) -> float | None:
-        """The part of the accepted lesions that round 1 offered; None if no lesion was accepted."""
+        """The fraction of the accepted lesions that round 1 offered; None if no lesion was accepted."""
         return self.found / self.accepted if self.accepted else None
 
 
 def tally_lesions(case: Case, answers: Sequence[Selection]) -> LesionTally | None:
     """Count the lesions of an accepted case.
 
-    Return None if it has no final segmentation yet, or started from another system's.
+    Return None if the case has no final segmentation yet, or if it started from another system's
+    segmentation.
 
     Parameters
     ----------
     answers
-        The answers that took effect.
+        The case's answers that took effect.
     """
     first, newest = case.rounds[0], case.rounds[-1]
     finals = [result for result in newest.results if result.kind == ResultKind.FINAL]

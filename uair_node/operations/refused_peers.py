@@ -16,13 +16,13 @@ from uair_node.network.listener_metrics import RefusalReason
 
 @dataclass(frozen=True)
 class Explanation:
-    """The meaning of a reason, and its remedy."""
+    """The meaning of the reason for a refusal, and a remedy."""
 
     sentence: str
     remedy: str
 
     def of(self, peer: RefusedPeer) -> str:
-        """Return the meaning in words for a peer."""
+        """Return the text of the meaning for a refused peer."""
         return f"{self.sentence.rstrip('.')}: {peer.why}." if peer.why else self.sentence
 
 
@@ -66,12 +66,15 @@ _UNKNOWN = Explanation("It was refused.", "The node's log says why.")
 
 
 def explain(outcome: str) -> Explanation:
-    """Return the meaning of a reason. A reason of an older version gets general words."""
+    """Return the meaning of a reason. If this version does not have the reason, the text is general."""
     return EXPLANATIONS.get(outcome, _UNKNOWN)
 
 
 def newest_refused(session: Session, *, limit: int, within: timedelta | None = None) -> Sequence[RefusedPeer]:
-    """Return the peers that were refused last, the newest first."""
+    """Return at most `limit` peers that were refused `within` the last time, the newest first.
+
+    None for `within` means any time.
+    """
     query = select(RefusedPeer).order_by(RefusedPeer.last_at.desc(), RefusedPeer.id.desc()).limit(limit)
     if within is not None:
         query = query.where(RefusedPeer.last_at > database_now(session) - within)
@@ -79,7 +82,7 @@ def newest_refused(session: Session, *, limit: int, within: timedelta | None = N
 
 
 def describe_refusals(peer: RefusedPeer, now: datetime) -> str:
-    """Return in words which peer was refused, why, how often, and when last."""
+    """Return a text with the refused peer, the reason, the number of refusals and the last time."""
     who = f"{peer.calling_ae or 'a sender'} at {peer.address}"
     whom = f", which calls {peer.called_ae}," if peer.called_ae else ""
     times = "once" if peer.count == 1 else f"{peer.count} times"

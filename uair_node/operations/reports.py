@@ -1,4 +1,4 @@
-"""Make records of a case, the same for tables and for `--json`."""
+"""Make the records of a case. Tables and `--json` use the same records."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def get_case(session: Session, case_id: int) -> Case:
     Raises
     ------
     InputError
-        ``no-such-case``.
+        ``no-such-case``: no case has this id.
     """
     case = session.get(Case, case_id)
     if case is None:
@@ -39,7 +39,7 @@ def get_case(session: Session, case_id: int) -> Case:
 
 
 def summarize(case: Case) -> dict[str, Any]:
-    """Return the values of a case for one line of a list."""
+    """Return a record with the values of a case for one line of a list."""
     round_ = case.current_round
     return {
         "case": case.id,
@@ -58,7 +58,7 @@ def summarize(case: Case) -> dict[str, Any]:
 
 
 def detail(session: Session, case: Case) -> dict[str, Any]:
-    """Return all data of a case: rounds, candidates, deliveries, selections, history, due work."""
+    """Return a record with rounds, candidates, deliveries, selections, history and due work of a case."""
     return {
         **summarize(case),
         "study_instance_uid": case.study_instance_uid,
@@ -83,7 +83,7 @@ def detail(session: Session, case: Case) -> dict[str, Any]:
 
 
 def _own_returned(session: Session, case: Case) -> int:
-    """Count our own objects that a PACS sent back. They start nothing."""
+    """Count our own objects that a PACS sent back. They start no work."""
     own = select(Result.sop_instance_uid).join(Result.round).where(Round.case_id == case.id)
     query = select(func.count(Instance.id)).where(
         Instance.status == InstanceStatus.OWN, Instance.sop_instance_uid.in_(own)

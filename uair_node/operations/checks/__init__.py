@@ -1,7 +1,7 @@
 """The checks of `uair check`. Each finding names the fault and the remedy.
 
-Checks run in parallel, so that several silent peers take no more time than one. Checks that need the workers'
-code (weights, device) come from the entry point group ``uair.checks``.
+Checks run in parallel. So several peers that do not answer need no more time than one. The entry point group
+``uair.checks`` has the checks that need the workers' code (weights, device).
 """
 
 from __future__ import annotations
@@ -41,12 +41,13 @@ _CHECKS: tuple[Check, ...] = (
 
 
 def checked(config: Path | None) -> tuple[list[Finding], int]:
-    """Run all checks, the configuration file first. Return the findings and an exit status.
+    """Run all checks. The configuration file is checked first.
 
     Returns
     -------
     list of Finding, int
-        0: no fault; 1: a fault; 2: the configuration cannot be used, and no other check was run.
+        The findings, and the exit status. 0: no fault. 1: a fault. 2: the configuration cannot be used, and
+        no other check was run.
     """
     try:
         settings = load_settings(config)
@@ -57,12 +58,12 @@ def checked(config: Path | None) -> tuple[list[Finding], int]:
 
 
 def run_checks(settings: Settings, *, with_workers: bool = True) -> list[Finding]:
-    """Run all checks. It never raises.
+    """Run all checks. The function never raises an exception.
 
     Parameters
     ----------
     with_workers
-        Also run the checks of the workers' code, which load torch.
+        Whether to run also the checks of the workers' code, which import torch.
     """
     of_workers = [entry.load() for entry in entry_points(group="uair.checks")] if with_workers else []
     checks = [*_CHECKS, *of_workers]
@@ -72,7 +73,7 @@ def run_checks(settings: Settings, *, with_workers: bool = True) -> list[Finding
 
 
 def _configuration(settings: Settings) -> list[Finding]:
-    """Name the loaded file, and the environment variables that override it."""
+    """Return findings with the loaded file, and with the environment variables that override it."""
     file = settings.source or "the packaged embedded.yaml"
     loaded = good("configuration", f"{file} loaded; data in {settings.data_dir}")
     return [loaded, *map(_override, find_overrides(settings.source))]
@@ -88,7 +89,7 @@ def _override(override: Override) -> Finding:
 def _guarded(check: Check, settings: Settings) -> list[Finding]:
     try:
         return list(check(settings))
-    except Exception as error:  # one broken check must not hide what the others find
+    except Exception as error:  # a broken check must not hide the findings of the other checks
         what = check.__name__.removeprefix("check_").replace("_", " ")
         sentence = f"cannot be checked ({type(error).__name__})"
         return [fault(what, "check-failed", sentence, "Report this with `uair check --json`.")]

@@ -1,4 +1,4 @@
-"""DICOM connections: our own port, TLS files, and every destination."""
+"""Check the DICOM connections: our own port, TLS files, and every destination."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from uair_node.operations.checks.finding import Finding, fault, good, of_error, 
 _RENEW_BEFORE_DAYS = 30
 _ANSWER_S = 5.0
 _TLS_RECORDS = (b"\x15", b"\x16")
-"""The first byte of a TLS server's answer: an alert or a handshake (RFC 8446 5.1)."""
+"""The possible first bytes of a TLS server's answer: an alert or a handshake (RFC 8446 5.1)."""
 _NARROW = {4: 24, 6: 64}
 """IP version -> the shortest network prefix that `uair check` does not warn about."""
 
 
 def check_listener(settings: Settings) -> Iterable[Finding]:
-    """Find out who uses our port: the node, no program, or another program."""
+    """Check whether the node, another program or no program listens on the node's port."""
     node = settings.node
     if node.port == 0:
         return
@@ -60,7 +60,7 @@ def _connects(host: str, port: int) -> bool:
 
 
 def _speaks_dicom(settings: Settings, host: str) -> bool:
-    """Return whether the port accepts or rejects an association. Both are answers of a DICOM node."""
+    """Return whether the port accepts or rejects an association. A DICOM node gives one of these answers."""
     ours = Destination(
         name="our own port",
         ae_title=settings.node.ae_titles.store,
@@ -77,7 +77,7 @@ def _speaks_dicom(settings: Settings, host: str) -> bool:
 
 
 def speaks_tls(host: str, port: int) -> bool:
-    """Return whether a peer answers the beginning of a TLS handshake with TLS. Then close the connection."""
+    """Return whether a peer answers the start of a TLS handshake with TLS. The connection is then closed."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     incoming, hello = ssl.MemoryBIO(), ssl.MemoryBIO()
@@ -104,7 +104,7 @@ def _bind_error(host: str, port: int) -> str:
 
 
 def check_admitted(settings: Settings) -> Iterable[Finding]:
-    """Check that allow rules without certificates name few addresses, since AE titles are no secret."""
+    """Check that allow rules without certificates admit few addresses, because AE titles are no secret."""
     wide = [
         network
         for rule in settings.node.allow
@@ -124,7 +124,7 @@ def check_admitted(settings: Settings) -> Iterable[Finding]:
 
 
 def check_tls(settings: Settings) -> Iterable[Finding]:
-    """Check that every configured certificate, key and CA can be used, today and next month."""
+    """Check that every configured certificate, key and CA can be used today and in the next 30 days."""
     if settings.node.tls is not None:
         yield _tls("tls of the node", settings.node.tls, "the node's certificate", "senders refuse the node")
     for destination in settings.destinations:
@@ -163,12 +163,12 @@ def _days(number: float) -> str:
 
 
 def destination_parts(name: str) -> tuple[str, str]:
-    """Return the names under which findings refer to a destination."""
+    """Return the names that findings use for a destination, and for its TLS section."""
     return f"destination {name}", f"tls of {name}"
 
 
 def check_destinations(settings: Settings) -> Iterable[Finding]:
-    """Check that every destination answers, knows our AE title and accepts our objects."""
+    """Check that every destination answers, accepts our AE title and accepts our objects."""
     if not settings.destinations:
         remedy = "Name your PACS under `destinations`, or results are not delivered."
         return [fault("destinations", "no-destination", "none configured", remedy)]
@@ -177,13 +177,13 @@ def check_destinations(settings: Settings) -> Iterable[Finding]:
 
 
 def _wants_tls(destination: Destination, error: UairError) -> bool:
-    """Return whether a peer that closes or ignores a plain association speaks TLS."""
+    """Return whether a destination without TLS settings failed with `error` because it needs TLS."""
     plain = destination.tls is None and error.code in ("peer-unreachable", "peer-aborted")
     return plain and speaks_tls(destination.host, destination.port)
 
 
 def _expired_there(what: str, destination: AnyDestination) -> Finding | None:
-    """Return the finding that the peer's own certificate is expired; None if it is not."""
+    """Return the finding that the peer's own certificate has expired; None if it has not expired."""
     host, port = host_of(destination)
     end = peer_certificate_end(host, port, _ANSWER_S)
     age_days = (datetime.now(UTC) - end) / timedelta(days=1) if end else 0.0

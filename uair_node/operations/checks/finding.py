@@ -1,4 +1,4 @@
-"""The finding of a check."""
+"""The finding of a check, and functions that make findings."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dicom_config.model import Settings
 
 
 class Level(StrEnum):
-    """The severity of a finding. Only a fault makes `uair check` end with 1."""
+    """The severity of a finding. Only a fault gives `uair check` the exit status 1."""
 
     OK = "ok"
     WARNING = "warning"
@@ -26,9 +26,11 @@ class Finding:
     Attributes
     ----------
     what
-        The part of the installation.
+        The part of the installation that was checked.
+    sentence, remedy
+        The fault or the good state in a sentence, and the remedy of a fault.
     code
-        Stable name of the fault; empty if there is none. `docs/administrators.md` explains each code.
+        Stable name of the fault; empty if there is no fault. `docs/administrators.md` explains each code.
     """
 
     what: str
@@ -39,17 +41,17 @@ class Finding:
 
     @property
     def ok(self) -> bool:
-        """Whether the part does not stop the node from working."""
+        """Whether the finding is no fault. A warning is no fault."""
         return self.level != Level.FAULT
 
     @property
     def text(self) -> str:
-        """Code, fault and remedy; for a good part the sentence only."""
+        """Code, sentence and remedy; only the sentence if there is no fault."""
         return f"{self.code}: {self._sentences}" if self.code else self.sentence
 
     @property
     def log_line(self) -> str:
-        """Code, part, fault and remedy, as a line for the log."""
+        """Code, part, sentence and remedy, as a line for the log."""
         return f"{self.code}: {self.what}: {self._sentences}"
 
     @property
@@ -66,20 +68,20 @@ Check = Callable[[Settings], Iterable[Finding]]
 
 
 def good(what: str, sentence: str) -> Finding:
-    """Return the finding of a part without a fault."""
+    """Return the finding for a part without a fault."""
     return Finding(what, Level.OK, sentence)
 
 
 def warning(what: str, code: str, sentence: str, remedy: str) -> Finding:
-    """Return the finding of a fault that does not stop the node now."""
+    """Return the finding for a fault that does not stop the node now."""
     return Finding(what, Level.WARNING, sentence, remedy, code)
 
 
 def fault(what: str, code: str, sentence: str, remedy: str) -> Finding:
-    """Return the finding of a fault that stops the node or a part of it."""
+    """Return the finding for a fault that stops the node or a part of the node."""
     return Finding(what, Level.FAULT, sentence, remedy, code)
 
 
 def of_error(what: str, error: UairError) -> Finding:
-    """Return one of our own errors as a fault."""
+    """Return the finding for an error: a fault with the error's code, sentence and remedy."""
     return fault(what, error.code, error.sentence, error.remedy)

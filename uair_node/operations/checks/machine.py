@@ -1,4 +1,4 @@
-"""Checks of storage: disk, data folder, object store."""
+"""Check the storage: disk, data folder, object store."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from uair_node.operations.checks.finding import Finding, fault, good, of_error, 
 from uair_node.storage.object_store import ObjectStore
 
 _AMPLE = 4
-"""If less than this many times the least free space is left, then the check warns.
+"""If the free space is less than this multiple of `intake.min_free_bytes`, then the check warns.
 
 C-STORE is not refused yet.
 """
@@ -39,7 +39,7 @@ def check_disk(settings: Settings) -> Iterable[Finding]:
 
 
 def check_data_folder(settings: Settings) -> Iterable[Finding]:
-    """Check that this user can write to the data folder or make it. No file is left behind."""
+    """Check that this user can write to the data folder or create it. The check leaves no file."""
     folder = settings.data_dir if settings.data_dir.exists() else _existing(settings.data_dir)
     try:
         with tempfile.NamedTemporaryFile(dir=folder, prefix=".uair-check-") as file:

@@ -1,4 +1,4 @@
-"""Check the modality profiles: which are configured, and whether weights were trained for them."""
+"""Check the configured modality profiles, and whether weights were trained for them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from uair_node.operations.checks.finding import Finding, good, warning
 
 
 def check_profiles(settings: Settings) -> Iterable[Finding]:
-    """Yield the configured modality profiles, with a warning for each that no weights were trained for."""
+    """Yield a finding for each configured modality profile: a warning if no weights were trained for it."""
     for profile in settings.intake.modalities:
         what = f"profile {profile.name}"
         if profile.scaling is None:

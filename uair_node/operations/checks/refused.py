@@ -1,4 +1,4 @@
-"""Name peers that the listener recently refused: a wrong AE title, address or certificate."""
+"""Report peers that the listener recently refused, for instance for a wrong AE title or certificate."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _MOST = 5
 
 
 def check_refused_peers(database: Database) -> Iterable[Finding]:
-    """Name the newest peers that were refused in the last 24 hours."""
+    """Yield a warning for each of the 5 newest peers that were refused in the last 24 hours."""
     with database.reading() as session:
         peers = newest_refused(session, limit=_MOST, within=_LATELY)
         now = database_now(session)

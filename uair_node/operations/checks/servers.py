@@ -1,4 +1,4 @@
-"""Check database and broker: reachable, current, and configured as the workers need them."""
+"""Check that database and broker can be reached, are current, and have the configuration of the workers."""
 
 from __future__ import annotations
 
@@ -32,7 +32,11 @@ _READ_TIMEOUT = "application:get_env(rabbit, consumer_timeout)."
 
 
 def check_database(settings: Settings) -> Iterable[Finding]:
-    """Check that the database answers, has a current schema and the right time. Name unserved queues."""
+    """Check that the database answers, has a current schema and the right time. Report stopped work.
+
+    Stopped work is parked deliveries and failed cases. Data folder, patient keys and refused peers are
+    checked, too.
+    """
     try:
         database = Database(settings.database_url)
     except ConfigError as error:
@@ -62,20 +66,20 @@ def _data_folder(database: Database, settings: Settings) -> Iterable[Finding]:
 
 
 def _patient_keys(database: Database, settings: Settings) -> Iterable[Finding]:
-    """Check that the database's patient keys were made with this secret."""
+    """Check that the configured secret made the database's patient keys."""
     try:
         find_patient_keys(database, settings.data_dir, settings.intake.patient_secret_file)
     except ConfigError as error:
-        # With a store, a machine of workers alone has a data folder without the secret, and needs none.
+        # With an object store, a machine that runs only workers has no secret, and needs no secret.
         needless = bool(settings.store.url) and error.code == "patient-secret-missing"
         level = Level.WARNING if needless else Level.FAULT
         yield Finding("patient keys", level, error.sentence, error.remedy, error.code)
 
 
 def _clock(connection: Connection) -> Iterable[Finding]:
-    """Compare this machine's clock with the database's.
+    """Compare this machine's clock with the database's clock.
 
-    Leases use the database's clock, other times this machine's.
+    Leases use the database's clock. Some other times use this machine's clock.
     """
     if connection.dialect.name != "postgresql":
         return
@@ -112,7 +116,7 @@ def _standing_still(connection: Connection) -> Iterable[Finding]:
 
 
 def check_broker(settings: Settings) -> Iterable[Finding]:
-    """Check that the broker answers, its queues are ours and have consumers, and no message was given up."""
+    """Check that the broker answers. Its queues need our arguments, consumers and no dead letters."""
     if settings.embedded:
         yield good("broker", "none needed (embedded mode)")
         for queue in _unserved(settings).values():
@@ -154,11 +158,11 @@ def _unserved(settings: Settings) -> dict[str, UnservedQueue]:
         finally:
             database.close()
     except UairError:
-        return {}  # the database's own check says why
+        return {}  # the check of the database reports the reason
 
 
 def _waits(queue: UnservedQueue) -> Finding:
-    """Return the finding about due work that no worker claims, although workers may be connected."""
+    """Return the fault that no worker claims the due work of a queue. Workers may still be connected."""
     sentence = f"no worker takes its work: {queue.words}"
     return fault(f"queue {queue.name.value}", "work-waits", sentence, queue.name.remedy)
 
@@ -186,9 +190,9 @@ def _queue(view: QueueView, unserved: UnservedQueue | None) -> Iterable[Finding]
 
 
 def _consumer_timeout(settings: Settings) -> Iterable[Finding]:
-    """Compare RabbitMQ's consumer timeout with our longest task.
+    """Check that RabbitMQ's consumer timeout is longer than our longest task.
 
-    AMQP does not tell it, so it is read on this machine.
+    AMQP does not transmit the timeout. So `rabbitmqctl` reads it, if the broker runs on this machine.
     """
     what, limit_s = "broker limits", settings.work.time_limit_s
     found_ms = _read_consumer_timeout_ms() if make_url(settings.broker.url).host in _LOCAL else None

@@ -1,1 +1,1 @@
-"""Upkeep of an installation: retention, recovery, and a case as a file for support."""
+"""Maintenance of an installation: retention, recovery, and the export of a case for support."""

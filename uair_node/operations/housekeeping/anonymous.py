@@ -1,9 +1,9 @@
 """Make DICOM objects anonymous: without values that identify a person, a place or a time.
 
 The export keeps elements of an allow-list (`kept_elements`): geometry, pixels, coded concepts, our own words.
-All other elements of a scanner or a PACS are left out, also private ones. It is stricter than the Basic
-Profile of PS3.15 E.1 with Retain Device Identity switched off. It is good for support, not for research: most
-of a header is removed.
+All other elements are left out, including private elements. The export is stricter than the Basic Profile of
+PS3.15 E.1 with Retain Device Identity switched off. It is made for support and not for research, because most
+elements of a header are removed.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ from uair_node.operations.housekeeping.kept_elements import (
 )
 
 UNREADABLE = (ValueError, TypeError, ArithmeticError, AttributeError, LookupError, NotImplementedError)
-"""Exceptions of pydicom for values that do not have the form of their VR."""
+"""Exceptions that pydicom raises if a value does not have the form of its VR."""
 _DEEPEST = 8
 _METHOD = "UAIR export: geometry, pixels and coded concepts kept"
 _METHOD_WITHOUT_PIXELS = "UAIR export: geometry and coded concepts kept"
@@ -55,35 +55,35 @@ _ACQUIRED = frozenset(
         PositronEmissionTomographyImageStorage, SegmentationStorage,
     }
 )  # fmt: skip
-"""SOP classes whose pixels are measured or computed.
+"""SOP Classes whose pixels are measured or computed.
 
-Other classes also hold screens, scans and photographs.
+Objects of other classes can also contain screens, scanned documents and photographs.
 """
 _SCREENS = ("SCREEN", "DOSE", "REPORT")
-"""Parts of Image Type values of CT and MR objects that are pictures of text."""
+"""Texts in the Image Type of CT and MR objects that are pictures of text."""
 
 
 class Pseudonyms:
-    """New UIDs for old ones.
+    """Pseudonyms for UIDs.
 
-    Equal UIDs get equal pseudonyms within one export, and other pseudonyms in another.
+    Within an export, equal UIDs get equal pseudonyms. Another export has different pseudonyms.
     """
 
     def __init__(self) -> None:
         self._key = secrets.token_bytes(32)
 
     def uid(self, old: str) -> str:
-        """Return a UID's pseudonym. UIDs that the standard defines stay."""
+        """Return the pseudonym of a UID. A UID that the DICOM standard defines is returned unchanged."""
         if not old or UID(old, validation_mode=config.IGNORE).name != old:
             return old
         digest = hmac.new(self._key, old.encode(), hashlib.sha256).digest()
         return f"2.25.{int.from_bytes(digest[:15], 'big')}"
 
     def dataset(self, source: Dataset, depth: int = 0) -> Dataset:
-        """Return the kept elements of a data set, also within its sequences."""
+        """Return the kept elements of a data set, and the kept elements in its sequences."""
         kept = Dataset()
         for tag in sorted(source.keys()):
-            keyword = keyword_for_tag(tag)  # private and unknown elements have none
+            keyword = keyword_for_tag(tag)  # private and unknown elements have no keyword
             if keyword in CHECKS:
                 _keep_checked(kept, source, tag)
             elif keyword in UIDS:
@@ -129,7 +129,7 @@ class Pseudonyms:
 
 
 def _refuse_burned_in(source: Dataset) -> None:
-    """Refuse pixels that may show text (PS3.3 C.7.6.1, Burned In Annotation)."""
+    """Raise ``burned-in-annotation`` if pixels may show text (PS3.3 C.7.6.1, Burned In Annotation)."""
     stated = [
         _text(source, keyword)
         for keyword in ("BurnedInAnnotation", "RecognizableVisualFeatures")
@@ -148,7 +148,7 @@ def _refuse_burned_in(source: Dataset) -> None:
 
 
 def _text(source: Dataset, keyword: str) -> str:
-    """Return an element's values as upper-case text, ``?`` if it cannot be read."""
+    """Return an element's values as upper-case text; ``?`` if the element cannot be read."""
     try:
         value = source.get(keyword)
     except UNREADABLE:
@@ -160,7 +160,7 @@ def _text(source: Dataset, keyword: str) -> str:
 
 
 def _values(source: Dataset, tag: BaseTag, *vrs: str) -> list[Any]:
-    """Return an element's values; empty if it is unreadable or has another VR."""
+    """Return an element's values; an empty list if it cannot be read or its VR is not in `vrs`."""
     try:
         element = source[tag]
         value, vr = element.value, element.VR
@@ -176,7 +176,7 @@ def _keep_checked(kept: Dataset, source: Dataset, tag: BaseTag) -> None:
     vrs = standard.split(" or ")
     values = _values(source, tag, standard, *vrs)
     vr = vrs[0]
-    if "SS" in vrs:  # PS3.5 6.2: as Pixel Representation says
+    if "SS" in vrs:  # PS3.5 6.2: Pixel Representation decides
         vr = "SS" if kept.get("PixelRepresentation") == 1 else "US"
         values = [_short(value, vr) for value in values]
     try:
@@ -187,7 +187,7 @@ def _keep_checked(kept: Dataset, source: Dataset, tag: BaseTag) -> None:
 
 
 def _short(value: Any, vr: str) -> Any:
-    """Return a number that pydicom left in bytes, because the VR is implicit."""
+    """Return a value as a number if pydicom left it as bytes, because the VR is implicit."""
     if isinstance(value, bytes) and len(value) == 2:
         return int.from_bytes(value, "little", signed=vr == "SS")
     return value
@@ -199,7 +199,7 @@ def _add(kept: Dataset, tag: BaseTag, vr: str, values: list[Any]) -> None:
 
 
 def _coded(source: Dataset) -> Dataset | None:
-    """Return a Code Sequence item with the standard's own meaning; None for an unknown code."""
+    """Return a Code Sequence item with the meaning that the standard defines; None for an unknown code."""
     try:
         code = known_code(source)
     except UNREADABLE:
@@ -222,7 +222,7 @@ def _name_segment(kept: Dataset, source: Dataset) -> None:
 
 
 def _keep_pixels(kept: Dataset, source: Dataset) -> None:
-    """Copy only the samples: no bits beside a sample, and no bytes after the last one."""
+    """Copy only the samples of Pixel Data, without unused bits and without bytes after the last sample."""
     is_big = source.file_meta.TransferSyntaxUID == ExplicitVRBigEndian
     try:
         samples = (
@@ -266,5 +266,5 @@ def _decompress(source: Dataset) -> None:
     try:
         require_matching_codestreams(source)
         source.decompress()
-    except Exception:  # decoders raise what they like on damaged or unsupported streams
+    except Exception:  # decoders raise any exception on damaged or unsupported streams
         del source.PixelData

@@ -1,6 +1,6 @@
-"""Export a case as a zip for support: enough to see and repeat what happened, without personal data.
+"""Export a case as a zip file for support. Support can see and repeat the case's steps without personal data.
 
-Pages, reports and notices are left out, because pictures and texts are a risk.
+Pages, reports and notices are left out, because pictures and texts may contain personal data.
 """
 
 from __future__ import annotations
@@ -28,18 +28,19 @@ _SEGMENTATIONS = (ResultKind.CANDIDATE, ResultKind.FINAL)
 _DAMAGED = (*UNREADABLE, OSError, EOFError, zipfile.BadZipFile)
 _PRIVATE_FOLDER = 0o700
 _YEAR_0 = (1980, 1, 1, 0, 0, 0)
-"""The earliest time that a zip file can state."""
+"""The earliest time that a zip file can store."""
 
 
 def export_case(context: Context, case_id: int, target: Path, *, actor: str) -> int:
     """Write a case to a zip file that only its owner can read. Return the number of its files.
 
-    Every export, also a refused one, adds a row to the record of accesses. The file appears after the row.
+    Every export adds a row to the record of accesses, even if it is refused. The file appears after the row.
 
     Raises
     ------
     InputError
-        ``no-such-case``, ``burned-in-annotation``. No file is written.
+        ``no-such-case``: no case has this id. ``burned-in-annotation``: pixels may show a name. No file is
+        written.
     """
     written = 0
 
@@ -58,7 +59,7 @@ def export_case(context: Context, case_id: int, target: Path, *, actor: str) -> 
 
 
 def _make_private(folder: Path) -> None:
-    """Make a folder and its parents private. Existing folders stay as they are."""
+    """Create a folder and its missing parents for the owner only. Existing folders do not change."""
     for missing in [part for part in (*reversed(folder.parents), folder) if not part.exists()]:
         missing.mkdir(_PRIVATE_FOLDER, exist_ok=True)
 
@@ -93,7 +94,7 @@ def _write(context: Context, case_id: int, target: Path) -> int:
 
 
 def _files(context: Context, case: Case) -> Iterator[tuple[str, Path]]:
-    """Yield pairs of a name in the zip and a file here. The names identify no one."""
+    """Yield pairs of a name in the zip file and a path on this machine. The names identify no person."""
     paths = context.store.fetch_all([instance.path for instance in case.instances])
     for number, path in enumerate(sorted(paths), 1):
         yield f"series/{number:04d}.dcm", path
@@ -109,7 +110,7 @@ def _files(context: Context, case: Case) -> Iterator[tuple[str, Path]]:
 
 
 def _content(pseudonyms: Pseudonyms, path: Path) -> tuple[bytes, bool]:
-    """Return the anonymous content of a file, and whether it includes the pixels."""
+    """Return the anonymous content of a DICOM file, and whether the content includes the pixels."""
     if path.suffix != ".dcm":
         return kept_arrays(path), True
     with config.disable_value_validation():  # warnings would print values

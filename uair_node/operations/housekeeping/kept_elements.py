@@ -1,9 +1,9 @@
 """Decide which DICOM elements an export keeps, and which of their values.
 
 The allow-list names single elements, never groups or value representations. A value stays only if a check
-accepts it. It is a number within bounds, a defined term, a code of the standard, the colour of one of our
-segments. No check takes free text, so no text of a scanner, a PACS or a person passes. UIDs and sequences are
-listed here; another module replaces UIDs and enters sequences.
+accepts it. Accepted values are numbers within bounds, defined terms, codes of the standard, and colours of
+our segments. No check accepts free text, so no text of a scanner, a PACS or a person stays. UIDs and
+sequences are listed here. `uair_node.operations.housekeeping.anonymous` replaces UIDs and reads sequences.
 """
 
 from __future__ import annotations
@@ -25,10 +25,13 @@ from dicom_config import codes
 from dicom_config.modalities import PROFILES
 
 Check = Callable[[Sequence[Any]], list[Any]]
-"""A function that returns the values to write. It raises ValueError for a value that must be removed."""
+"""A function that returns the values to write. It raises ValueError if the values must be removed."""
 
 _LARGEST = 100_000.0
-"""The largest coordinate in mm, rescaled value or counter of a slice. IDs and dates are mostly larger."""
+"""The largest accepted number: coordinate in mm, rescaled value or slice counter.
+
+IDs and dates are mostly larger numbers.
+"""
 _SMALLEST = 1e-9
 
 
@@ -59,7 +62,7 @@ def _integers(least: int, most: int, longest: int = 1) -> Check:
 def _terms(*defined: str, other: str = "") -> Check:
     """Return a check that keeps defined terms (PS3.3).
 
-    `other` replaces other values; without it they are refused.
+    `other` replaces all other values. If `other` is empty, then all other values are refused.
     """
 
     def check(values: Sequence[Any]) -> list[Any]:
@@ -95,7 +98,7 @@ _IMAGE_TYPE = _terms(
 )  # fmt: skip
 
 CHECKS: dict[str, Check] = {
-    # What the image is (PS3.3 C.7.6.1, C.8.16).
+    # Kind of the image (PS3.3 C.7.6.1, C.8.16).
     "Modality": _terms("CT", "MR", "PT", "SEG"),
     "ImageType": _IMAGE_TYPE,
     "FrameType": _IMAGE_TYPE,
@@ -106,7 +109,7 @@ CHECKS: dict[str, Check] = {
     "PixelPresentation": _terms("MONOCHROME", "COLOR", "MIXED", "TRUE_COLOR"),
     "VolumetricProperties": _terms("VOLUME", "SAMPLED", "DISTORTED", "MIXED"),
     "VolumeBasedCalculationTechnique": _terms("NONE", "MPR", "MAX_IP", "MIN_IP", "VOLUME_RENDER", "MIXED"),
-    # Where it lies, in mm, LPS (PS3.3 C.7.6.2, C.7.6.16.2).
+    # Position of the image in mm, LPS (PS3.3 C.7.6.2, C.7.6.16.2).
     "ImagePositionPatient": _decimals(3),
     "ImageOrientationPatient": _decimals(6),
     "PixelSpacing": _decimals(2),
@@ -115,7 +118,7 @@ CHECKS: dict[str, Check] = {
     "SliceLocation": _decimals(1),
     "GantryDetectorTilt": _decimals(1),
     "KVP": _decimals(1),
-    # Its place among others.
+    # Order of the image in its series.
     "SeriesNumber": _COUNTER,
     "AcquisitionNumber": _COUNTER,
     "InstanceNumber": _COUNTER,
@@ -130,7 +133,7 @@ CHECKS: dict[str, Check] = {
     "DimensionIndexPointer": _tags,
     "FunctionalGroupPointer": _tags,
     "ReferencedFrameNumber": _integers(1, 99_999, longest=99_999),
-    # Its pixels (PS3.3 C.7.6.3) and what they mean (C.11.1, C.11.2).
+    # Pixels (PS3.3 C.7.6.3) and their meaning (C.11.1, C.11.2).
     "SamplesPerPixel": _integers(1, 4),
     "PhotometricInterpretation": _terms("MONOCHROME1", "MONOCHROME2", "RGB", "PALETTE COLOR", "YBR_FULL"),
     "PlanarConfiguration": _integers(0, 1),
@@ -194,7 +197,7 @@ def _known_codes() -> dict[tuple[str, str], Code]:
 
 
 def known_code(item: Dataset) -> Code | None:
-    """Return the code of a Code Sequence item with the standard's own meaning, None for any other code."""
+    """Return the code of a Code Sequence item with the standard's meaning; None for an unknown code."""
     key = str(item.get("CodeValue", "")), str(item.get("CodingSchemeDesignator", ""))
     return _known_codes().get(key)
 
@@ -211,5 +214,5 @@ _OWN_LABEL = re.compile(
 
 
 def segment_label(label: str, number: int) -> str:
-    """Return a Segment Label if it is one of ours; else return the segment's number."""
+    """Return a Segment Label if it is a label of ours; otherwise return a label with the segment's number."""
     return label if _OWN_LABEL.fullmatch(label) else f"Segment {number}"

@@ -1,7 +1,7 @@
-"""Make the record of a case in an export, beside its images: numbers, times, states and codes.
+"""Make the record of a case for an export: numbers, times, states and codes.
 
 This module has the allow-list of keys for `case.json` and for the arrays of a round. A text stays only if it
-is a word of the product: a state, a code, a digest. The list has no names of people, hosts, AE titles or
+is a word of the product: a state, a code or a digest. The list has no names of people, hosts, AE titles or
 destinations, and no reasons, causes or descriptions.
 """
 
@@ -128,13 +128,13 @@ def kept_arrays(path: Path) -> bytes:
 def _kept_array(name: str, array: np.ndarray) -> np.ndarray:
     if array.dtype.kind in "biuf":
         return array
-    if name == "header":  # the method's own, JSON
+    if name == "header":  # JSON of the segmentation method
         return np.array(json.dumps(_numbers(json.loads(str(array)))))
     return np.zeros(array.shape, "<U1")
 
 
 def _keep(value: Any, shape: Any) -> Any:
-    """Return the part of a value that `shape` allows; None for anything else."""
+    """Return the part of a value that `shape` allows; None if `shape` does not allow the value."""
     if value is None:
         return None
     if isinstance(shape, dict):
@@ -156,7 +156,7 @@ def _number(value: Any) -> int | float:
 
 
 def _numbers(value: Any) -> Any:
-    """Return the numbers and digests of nested lists and of mappings whose keys are the product's own."""
+    """Return only the numbers and digests of nested lists and mappings. Keys are words of the product."""
     if isinstance(value, dict):
         return {key: _numbers(inner) for key, inner in value.items() if _ARRAY.fullmatch(key)}
     if isinstance(value, list):
@@ -167,7 +167,7 @@ def _numbers(value: Any) -> Any:
 
 
 def _by_target(value: Any) -> dict[str, int | float]:
-    """Keep the values of targets and of their parts: ``{"2": 1, "2 upper": 4}``."""
+    """Return only the values of targets and of their parts: ``{"2": 1, "2 upper": 4}``."""
     if not all(_TARGET.fullmatch(str(key)) for key in dict(value)):
         raise ValueError("not a target")
     return {key: _number(inner) for key, inner in dict(value).items()}

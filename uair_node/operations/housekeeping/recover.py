@@ -1,7 +1,8 @@
 """Match a restored database with a data folder that is newer than the database.
 
-Received images without a row are registered as if they arrived now. Answers of readers are only listed,
-because their file does not contain the called AE title. Missing images that rows name are listed, too.
+Received images without a row are registered with the present time as their time of arrival. Answers of
+readers are only listed, because their files do not contain the called AE title. If rows name images whose
+files are missing, then these images are listed, too.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from uair_node.intake.register import Arrival, register
 from uair_node.storage.spool import SpooledFile
 
 CALLING_AE = "UAIR_RECOVER"
-"""Calling AE title of images that are registered again. Their file does not contain the first sender."""
+"""Calling AE title of images that are registered again. Their files do not contain the original sender."""
 
 _TOGETHER = 100
 """Number of images that are registered in one transaction."""
@@ -51,7 +52,7 @@ class Recovery:
     unreadable
         Paths of files that are no DICOM instances, relative to the data folder.
     missing
-        Number of the case -> number of its images that are missing.
+        Case number -> number of the case's images that are missing.
     """
 
     images: int = 0
@@ -61,9 +62,9 @@ class Recovery:
 
 
 def recover(context: Context) -> Recovery:
-    """Register received files that the database does not know. No node may run meanwhile.
+    """Register received files that have no row in the database. No node may run at the same time.
 
-    It may be interrupted and called again, because registered files are then known.
+    An interrupted recovery can be started again. Files that it has registered are then skipped.
     """
     done = Recovery()
     images: list[Arrival] = []
@@ -85,7 +86,7 @@ def recover(context: Context) -> Recovery:
 
 
 def _unknown(context: Context) -> list[Path]:
-    """Return received files without a row, oldest first. So the newest version of an instance counts."""
+    """Return received files without a row, the oldest first. So the newest version of an instance wins."""
     with context.database.reading() as session:
         known = set(session.scalars(select(Instance.path)))
     found = [path for path in context.store.spool.rglob("*.dcm") if context.store.relative(path) not in known]
@@ -93,7 +94,7 @@ def _unknown(context: Context) -> list[Path]:
 
 
 def _arrival(path: Path) -> Arrival | None:
-    """Return a file as an arrival of now; None if it is not a DICOM instance."""
+    """Return a file as an arrival at the present time; None if the file is no DICOM instance."""
     data = path.read_bytes()
     try:
         identity = read_identity(data)
@@ -105,7 +106,7 @@ def _arrival(path: Path) -> Arrival | None:
 def _is_known(context: Context, arrival: Arrival) -> bool:
     """Return whether a row has the same bytes under another path.
 
-    If that file is missing, give the row this path.
+    If the file of that row is missing, then the row gets this path.
     """
     same = select(Instance).where(
         Instance.sop_instance_uid == arrival.identity.sop_instance_uid,
@@ -131,7 +132,7 @@ def _keep_answer(context: Context, arrival: Arrival) -> UnknownAnswer:
 def _missing(context: Context) -> dict[int, int]:
     """Return the number of missing images of each open case.
 
-    With an object store, return nothing: it would take too long.
+    The result is empty with an object store, because checking it would take too long.
     """
     if context.store.remote is not None:
         return {}

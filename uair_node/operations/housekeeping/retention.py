@@ -2,8 +2,8 @@
 
 A case is deleted only after it has ended. It is kept while its work or a delivery is open, or while another
 case of its series continues. First, one transaction removes file names from rows. Then files without a row
-are deleted. If a crash comes in between, then the files are deleted after `retention.loose_days`. Each
-machine with a data folder of its own runs this for it.
+are deleted. If a crash happens in between, then the files are deleted after `retention.loose_days`. Each
+machine with its own data folder runs retention for that folder.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ _ENDED = (
 class Removal:
     """Files that one step deletes.
 
-    `case` is 0 for files without a case; `shared` are those in the shared store.
+    `case` is 0 for files without a case. `shared` has the names of the files in the shared store.
     """
 
     what: str
@@ -73,14 +73,14 @@ class Removal:
 
 
 def apply_retention(context: Context, *, dry_run: bool, now: datetime | None = None) -> list[Removal]:
-    """Delete everything whose retention time is over. Return the removals.
+    """Delete all files and rows whose retention time is over. Return the removals.
 
     Parameters
     ----------
     dry_run
-        Return the removals without deleting.
+        Whether to return the removals without deleting files or rows.
     now
-        The time of comparison. By default the database's present.
+        The present time, in UTC without a time zone; None for the time of the database's clock.
 
     Raises
     ------
@@ -109,7 +109,7 @@ def apply_retention(context: Context, *, dry_run: bool, now: datetime | None = N
 
 
 def _due_cases(section: RetentionSection, session: Session, now: datetime) -> Sequence[int]:
-    """Return the ended cases whose retention time is over and that still have data to delete."""
+    """Return the numbers of ended cases with data whose retention time is over."""
     over = []
     for state in _ENDED:
         kept = _retention(section, state)
@@ -123,7 +123,7 @@ def _due_cases(section: RetentionSection, session: Session, now: datetime) -> Se
 
 
 def _has_files() -> ColumnElement[bool]:
-    """Return the condition that rows still name files of a case."""
+    """Return the SQL condition that rows still name files of a case."""
     slices = exists().where(CaseInstance.case_id == Case.id)
     artifacts = exists().where(Round.case_id == Case.id, Round.artifacts != "")
     results = exists().where(Round.case_id == Case.id, Result.round_id == Round.id, Result.path != "")
@@ -133,7 +133,7 @@ def _has_files() -> ColumnElement[bool]:
 
 
 def _unsealed(series_uid: Any, until: Any) -> tuple[ColumnElement[bool], ...]:
-    """Return the conditions for a series' instances that arrived before `until` and belong to no case."""
+    """Return SQL conditions for instances of a series that arrived before `until` and belong to no case."""
     return (
         Instance.series_instance_uid == series_uid,
         Instance.status == InstanceStatus.STORED,
@@ -168,9 +168,9 @@ def _remove_case_data(
 
 
 def _lock_instances(session: Session, case: Case) -> None:
-    """Lock the rows of the series' instances, and so wait for instances that are being received.
+    """Lock the rows of the series' instances. So retention waits for instances that the node is receiving.
 
-    An instance that was just received may have opened a new case, which needs the files.
+    A new instance may have opened a new case, which needs the files.
     """
     ids = select(Instance.id).where(Instance.series_instance_uid == case.series_instance_uid)
     session.execute(ids.order_by(Instance.id).with_for_update())
@@ -201,7 +201,7 @@ def _needed(session: Session, case: Case) -> bool:
 
 
 def _shared(session: Session, case: Case) -> set[int]:
-    """Return the instances that also belong to another case whose files are kept."""
+    """Return the row ids of instances that also belong to another case whose files are kept."""
     own = select(CaseInstance.instance_id).where(CaseInstance.case_id == case.id)
     others = select(CaseInstance.instance_id).where(
         CaseInstance.case_id != case.id, CaseInstance.instance_id.in_(own)
@@ -212,7 +212,7 @@ def _shared(session: Session, case: Case) -> set[int]:
 def _instances(session: Session, case: Case) -> list[Instance]:
     """Return the instances that belong only to this case.
 
-    For a case that never became READY, those of its series.
+    If the case never became READY, then these are the instances of its series.
     """
     shared = _shared(session, case)
     if case.instances:
@@ -229,7 +229,7 @@ def _paths(context: Context, session: Session, case: Case) -> list[Path]:
 
 
 def _has_results(session: Session, case: Case) -> bool:
-    """Return whether results have files. A note may be written after a case's other files were deleted."""
+    """Return whether results have files. A note may be written after the case's other files are deleted."""
     kept = select(Result.id).join(Result.round).where(Round.case_id == case.id, Result.path != "")
     return session.scalar(kept.limit(1)) is not None
 
@@ -241,18 +241,18 @@ def _size(paths: Sequence[Path]) -> int:
 def _unshare(context: Context, removal: Removal) -> None:
     """Delete a case's files in the shared store, outside of any transaction.
 
-    If that fails, then the machine that shared a file still has it. Its next run finds that no row names the
-    file.
+    If this fails, then the machine that shared a file still has the file. The next run on that machine finds
+    that no row names the file.
     """
     if context.store.remote is None or removal.what != "files":
         return
     context.store.remote.remove(removal.shared)
-    # The whole folder: workers that lost their lease left files there that no row names.
+    # Delete the whole folder, because workers that lost their lease left files there without a row.
     context.store.remote.remove_folder(context.store.relative(context.store.case_folder(removal.case)))
 
 
 def _forget_files(session: Session, case: Case) -> set[str]:
-    """Remove a case's files from its rows. Return the paths of those in the spool."""
+    """Remove the names of a case's files from its rows. Return the paths of its files in the spool."""
     if case.state == CaseState.FAILED:
         reason = "the retention time of its files is over"
         lifecycle.advance(session, case, CaseState.EXPIRED, actor="tidy", reason=reason)
@@ -268,7 +268,7 @@ def _forget_files(session: Session, case: Case) -> set[str]:
 
 
 def _remembered(session: Session, case: Case) -> bool:
-    """Return whether the memory of readers' preferences uses this case."""
+    """Return whether the stored preferences use this case."""
     return session.scalar(select(Observation.id).where(Observation.case_id == case.id).limit(1)) is not None
 
 
@@ -386,7 +386,7 @@ def _named_folders(session: Session, cases: Select[int]) -> set[str]:
 def _remove_folder(context: Context, folder: Path, name: str) -> None:
     """Delete a folder without a row, first in the shared store.
 
-    If that fails, the next run finds it again.
+    If this fails, then the next run finds the folder again.
     """
     if context.store.remote is not None:
         context.store.remote.remove_folder(name)

@@ -1,1 +1,1 @@
-"""Monitoring: liveness, readiness and metrics. They contain no patient data and no whole UID."""
+"""Monitoring: liveness, readiness and metrics. They contain no patient data and no complete UID."""

@@ -1,6 +1,6 @@
 """Read metrics from the database, the broker and the disk at each scrape.
 
-So they do not depend on the process that answers, and are right after a restart.
+So the metrics do not depend on the process that answers, and they are correct after a restart.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _UNFINISHED = (
 
 
 class DepartmentCollector(Collector):
-    """Reads the department's figures at each scrape.
+    """A collector that reads the department's metrics at each scrape.
 
     Parameters
     ----------
@@ -52,11 +52,11 @@ class DepartmentCollector(Collector):
         self._context = context
 
     def describe(self) -> Iterable[Metric]:
-        """Return no metrics. Otherwise registering the collector would query the database."""
+        """Return no metrics, so that the registration of the collector does not query the database."""
         return ()
 
     def collect(self) -> Iterator[Metric]:
-        """Yield every metric. Those that cannot be read are left out, and ``…_up`` is 0."""
+        """Yield all metrics. Metrics that cannot be read are left out, and then their ``…_up`` is 0."""
         yield _gauge("uair_build_info", "Version of the software.", ["version"], [((__version__,), 1)])
         yield from _disk(self._context.settings)
         yield from _certificates(self._context.settings)
@@ -96,7 +96,7 @@ def _certificates(settings: Settings) -> Iterator[Metric]:
     rows = []
     for name, section in used.items():
         if section is not None and section.certificate is not None:
-            with suppress(OSError, ValueError):  # `uair check` tells what is wrong with the file
+            with suppress(OSError, ValueError):  # `uair check` reports the fault of the file
                 rows.append(((name,), certificate_end(section.certificate).timestamp()))
     words = "End of our own certificate, for senders (node) or for a destination."
     yield _gauge("uair_certificate_end_timestamp_seconds", words, ["of"], rows)
@@ -166,7 +166,7 @@ def _model(session: Session) -> Iterator[Metric]:
 
 
 def _stages(session: Session) -> Iterator[Metric]:
-    """Yield the durations of the stages in the last 24 hours."""
+    """Yield metrics with the durations of the stages in the last 24 hours."""
     rows = []
     for stage, seconds in _durations(session).items():
         if seconds:
@@ -218,7 +218,10 @@ _READERS = (_cases, _work, _deliveries, _selections, _model, _stages)
 
 
 def _senders(session: Session, settings: Settings) -> list[Metric]:
-    """Return the time of each sender's last instance. Senders that an allow rule names start with 0."""
+    """Return the metric with the time of each sender's last instance.
+
+    If an allow rule names a sender without an instance, then its value is 0.
+    """
     expected = {
         title: 0.0 for rule in settings.node.allow if Verb.STORE in rule.verbs for title in rule.calling_ae
     }

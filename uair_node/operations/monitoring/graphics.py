@@ -15,14 +15,14 @@ NAMES = ("uair_gpu_memory_bytes", "uair_gpu_busy_ratio")
 
 
 class GraphicsCollector(Collector):
-    """One series of values for each card of this machine; none if there is no driver."""
+    """A collector that reads all graphics cards of this machine. Without a driver, it yields no values."""
 
     def describe(self) -> Iterable[Metric]:
-        """Return no metrics beforehand."""
+        """Return no metrics, so that the registration of the collector does not call NVML."""
         return ()
 
     def collect(self) -> Iterator[Metric]:
-        """Yield memory and load of each card."""
+        """Yield metrics with the memory and load of each card."""
         memory = GaugeMetricFamily(NAMES[0], "Memory of a card.", labels=["gpu", "kind"])
         load = GaugeMetricFamily(NAMES[1], "Part of the time in which the card is busy.", labels=["gpu"])
         try:

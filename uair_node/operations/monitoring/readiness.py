@@ -1,4 +1,4 @@
-"""Check whether C-STORE can keep its promise now: the database answers, and the disk has space."""
+"""Check whether the node can store objects safely now: the database answers, and the disk has space."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _PATIENCE_S = 2.0
 
 
 class Readiness:
-    """Runs quick checks. A database that does not answer in time counts as absent.
+    """Quick checks of database and disk. If the database does not answer in time, then it is not good.
 
     Parameters
     ----------
@@ -34,7 +34,7 @@ class Readiness:
         return {"database": self._database_answers(), "disk": self._disk_has_room()}
 
     def _database_answers(self) -> bool:
-        # A question that still hangs is asked no second time.
+        # If an earlier query still waits for the database, then no second query starts.
         if self._asked is None or self._asked.done():
             self._asked = self._pool.submit(self._ask)
         try:

@@ -1,4 +1,4 @@
-"""Keep the listener's refusals of connections and associations for other processes: console and check."""
+"""Store the listener's refusals of connections and associations for the console and `uair check`."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _MOST_KEPT = 200
 
 
 def keep_refusals(database: Database, metrics: ListenerMetrics) -> None:
-    """Add the refusals since the last call to the tables. Keep them for the next call if this fails.
+    """Add the refusals since the last call to the tables. If this fails, the next call adds them.
 
     Raises
     ------
     TransientError
-        ``database-unavailable``.
+        ``database-unavailable``: the database cannot be used.
     """
     counts = metrics.take_refusals()
     if not counts:
@@ -52,7 +52,10 @@ def _add_reasons(session: Session, counts: Mapping[Refusal, int], now: datetime)
 
 
 def _add_peers(session: Session, counts: Mapping[Refusal, int], now: datetime) -> None:
-    """Add to the rows of peers. The rows of reasons lock them. The oldest rows beyond a limit are deleted."""
+    """Add the counts to the rows of peers, and delete the oldest rows above a limit.
+
+    The caller holds the rows of the reasons, which also lock the rows of peers.
+    """
     for refusal, count in sorted(counts.items()):
         if not refusal.address:
             continue

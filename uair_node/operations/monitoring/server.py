@@ -1,4 +1,4 @@
-"""The HTTP server of ``/live``, ``/ready`` and ``/metrics``. It does not know the content of the answers."""
+"""The HTTP server of ``/live``, ``/ready`` and ``/metrics``. Callers pass the functions for the answers."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ _IDLE_S = 10.0
 
 
 class MonitoringServer:
-    """Answers the requests of a monitoring system, in threads of its own.
+    """An HTTP server for a monitoring system. It runs in its own threads.
 
     Parameters
     ----------
     host, port
-        The address. Port 0 takes a free port.
+        The address of the server. Port 0 means any free port.
     live, ready
-        The checks of ``/live`` and ``/ready``. If all parts are good, then the answer is 200, else 503.
+        The checks of ``/live`` and ``/ready``. If all parts are good, then the status is 200, otherwise 503.
     registries
         The metrics of ``/metrics``, in this order.
     """
@@ -88,6 +88,6 @@ class MonitoringServer:
                 self.wfile.write(body)
 
             def log_message(self, *_: object) -> None:
-                """Log nothing, since a scrape comes every few seconds."""
+                """Write no log, because a scrape comes every few seconds."""
 
         return Handler

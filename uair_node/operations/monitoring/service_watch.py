@@ -1,4 +1,4 @@
-"""Watch a process from within: report to systemd that it works, and end the process if it hangs."""
+"""Watch the own process: report to systemd that it works, and end it if a part hangs."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ _LOOK_S = 20.0
 
 
 class ServiceWatch:
-    """Watches a process from a thread of its own.
+    """A thread that watches its own process.
 
-    If a check fails, then the process ends with code 1, and systemd or Docker starts it again. If its
-    interpreter is blocked, then systemd notices that its reports stop.
+    If a check fails, then the process ends with code 1, and systemd or Docker starts it again. If the
+    interpreter is blocked, then the reports stop, and systemd restarts the process.
 
     Parameters
     ----------
     live
-        The checks that ``/live`` uses, too.
+        The checks. ``/live`` uses the same checks.
     look_s
         Seconds between two checks.
     """
@@ -37,12 +37,12 @@ class ServiceWatch:
         self._thread = threading.Thread(target=self._run, name="service watch", daemon=True)
 
     def start(self) -> None:
-        """Report to systemd that the service is up, and start to watch."""
+        """Report to systemd that the service runs, and start the watch."""
         _tell_systemd("READY=1")
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop watching, because the end of a process may take a long time."""
+        """Stop the watch before the process ends, because this end may take a long time."""
         self._stopping.set()
         self._thread.join()
 
@@ -55,14 +55,14 @@ class ServiceWatch:
 
 
 def _end_process(ill: str) -> None:
-    """End the process at once. An orderly end would wait for the part that hangs."""
+    """End the process at once, because an orderly end would wait for the part that hangs."""
     log.critical("not-live: the %s has stopped; this process ends, systemd or Docker starts it again", ill)
-    faulthandler.dump_traceback()  # where each thread stood, without any value
+    faulthandler.dump_traceback()  # the position of each thread, without values of variables
     os._exit(1)
 
 
 def _tell_systemd(state: str) -> None:
-    """Send a state by the protocol of sd_notify(3). Without systemd, do nothing."""
+    """Send a state to systemd by the protocol of sd_notify(3). Without systemd, do nothing."""
     address = os.environ.get("NOTIFY_SOCKET", "")
     if not address:
         return
