@@ -2,8 +2,8 @@
 
 The transaction that makes work due also writes the item. The transaction that stores the outcome of the work
 also closes the item. In between, a worker claims the item with a lease. The broker only starts the workers.
-If messages are lost, then the node's loop enqueues items again. It enqueues open items without a valid lease
-whose last message was sent more than 60 seconds ago.
+If messages are lost, then the node's loop enqueues the due items again that no worker holds. If the message
+of an item was sent in the last 60 seconds, then the loop waits.
 
 All times of an item come from the database's clock.
 """

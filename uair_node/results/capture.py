@@ -1,6 +1,6 @@
 """Write pictures as Secondary Capture images, which every viewer shows (PS3.3 A.8.1).
 
-Pages and notices go to the archive in this form. This module does not know their content.
+Pages and notices are sent to the archive in this form. This module does not depend on their content.
 
 Choices:
 

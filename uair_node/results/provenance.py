@@ -1,6 +1,6 @@
 """Attributes of origin that segmentations, pages, report, rejection note and structure set share.
 
-These objects contain no value of a clock or a random source. This module does not use their content.
+These objects contain no value of a clock or a random source. This module does not depend on their content.
 """
 
 from __future__ import annotations

@@ -125,14 +125,14 @@ class _Drawn:
     def lies_on(self, other: _Drawn) -> bool:
         """Return whether two groups mark the same place.
 
-        Their centres are then at most 5 mm apart, or at most half the size of either group.
+        The distance of their centres is at most 5 mm, or at most half the size of the larger group.
         """
         distance = float(np.linalg.norm((self.middle - other.middle) * self.spacing))
         return distance <= max(_POINT_REACH_MM, self.size_mm / 2.0, other.size_mm / 2.0)
 
 
 _Placed = tuple[int | None, _Drawn]
-"""The label value of the offered lesion under a measurement group, or None; and the group."""
+"""The label value of the offered lesion under a measurement group (None without a lesion), and the group."""
 
 
 @dataclass(frozen=True)
