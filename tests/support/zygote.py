@@ -87,7 +87,7 @@ def start(
     Parameters
     ----------
     command
-        This environment's ``uair``, or Python with ``-m MODULE``, and the arguments.
+        This environment's ``uair``, or Python with ``-m MODULE`` or ``-c SCRIPT``, and the arguments.
     output, errors
         Files to which standard output and standard error are appended. Without `errors`, `output` gets both.
     environment
@@ -181,6 +181,9 @@ def _run(command: Sequence[str]) -> None:
         if command[1] == "-m":
             sys.argv[:] = command[2:]
             runpy.run_module(command[2], run_name="__main__", alter_sys=True)
+        elif command[1] == "-c":
+            sys.argv[:] = command[1:2] + list(command[3:])
+            exec(command[2], {"__name__": "__main__"})
         else:
             sys.argv[:] = command
             runpy.run_path(command[0], run_name="__main__")
