@@ -1,6 +1,6 @@
 """`uair templates …`: manage the scans with which the localizer `templates` compares a new scan.
 
-torch is imported inside the commands.
+The commands import torch themselves, so other commands of `uair` start quickly.
 """
 
 from __future__ import annotations
@@ -106,7 +106,10 @@ def phantoms(
         typer.Option(help="Coordinate network (`uair train coordinates`); the packaged one if none."),
     ] = None,
 ) -> None:
-    """Write templates of five phantoms for a coordinate network, as the package has them."""
+    """Write templates of five phantoms for a coordinate network.
+
+    The packaged templates come from the same phantoms.
+    """
     from workers.research.training.phantom_templates import write_phantom_templates
 
     set_up_logging(quiet=True)

@@ -1,4 +1,4 @@
-"""Learn the reader's preference from a selection: over members, and over sizes (after SPA).
+"""Learn the reader's preference from a selection: over members, and over sizes.
 
 A pick among four candidates gives two kinds of information. The first is which members are near the truth:
 their posterior falls with their distance from the pick. The second is the size that the reader wants, as a

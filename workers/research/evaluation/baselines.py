@@ -1,4 +1,4 @@
-"""Baselines without an ensemble: one box on each slice, with the single-mask token's answer.
+"""Baselines without an ensemble: one box prompts each slice, and the single-mask token gives the mask.
 
 *Manual* uses a tight box around the truth on every slice. *Auto* uses the localizer's 3-D box on all slices.
 """
@@ -15,7 +15,7 @@ from workers.models.windows import NEIGHBOUR_MM
 from workers.uair.grids import Box, Mask, Spacing, bounding_box, plan_crop
 from workers.uair.prompts import Prompts
 
-# A logit that no box asked for: surely outside.
+# Logit of slices without a box: certainly background.
 _OUTSIDE = -10.0
 _LIVER_MARGIN = 1.25
 _LESION_MARGIN, _LESION_SIDE_MM = 2.0, 50.0
@@ -33,7 +33,7 @@ def segment_by_tight_boxes(
     lesion: bool,
     step_mm: float = 0.0,
 ) -> Mask:
-    """Segment one target with a perfect box on every slice.
+    """Return the mask ``(Z, Y, X)`` of a target, segmented from the tight box of its truth on every slice.
 
     Parameters
     ----------
@@ -44,11 +44,11 @@ def segment_by_tight_boxes(
     spacing
         (z, y, x) mm.
     truth
-        ``(Z, Y, X)``; an empty one gives an empty mask.
+        ``(Z, Y, X)``. An empty truth gives an empty mask.
     lesion
-        Whether the crop is a lesion's (closer) or the liver's.
+        True uses the closer crop of a lesion, False the crop of the liver.
     step_mm
-        Slices closer than this are skipped and interpolated; 0 takes all.
+        Distance of the segmented slices in mm. The slices between them are interpolated. 0 segments all.
     """
     box = bounding_box(truth)
     if box is None:
@@ -60,9 +60,10 @@ def segment_by_tight_boxes(
 def segment_by_one_box(
     predictor: Predictor[Any], hu: NDArray[np.generic], spacing: Spacing, box: Box, *, lesion: bool
 ) -> Mask:
-    """Segment the target in a 3-D box, with that box on each slice (the published *auto* baseline).
+    """Return the mask ``(Z, Y, X)`` of the target in a 3-D box (the published *auto* baseline).
 
-    Parameters as for `segment_by_tight_boxes`; `box` is in edge coordinates.
+    The in-plane sides of `box` prompt each slice. `box` is in edge coordinates. The other parameters are as
+    for `segment_by_tight_boxes`.
     """
     slices, _, _ = box.outer(hu.shape)
     plane = (box.start[1], box.start[2], box.stop[1], box.stop[2])

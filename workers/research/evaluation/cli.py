@@ -1,6 +1,6 @@
 """`uair evaluate`: the paper's Table 1 on a department's own cases, or on phantoms.
 
-torch is imported inside the command: `uair --help` stays quick.
+The command imports torch itself, so `uair --help` stays quick.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from workers.research.evaluation.workbench import Workbench
 
 console = Console()
-"""The console of the command. A narrow terminal wraps a table, and a pipe has no width."""
+"""The console of the command. Tables fit its width, see `Grid.print`."""
 
 
 def evaluate(
@@ -168,7 +168,7 @@ def _write(path: Path, text: str) -> None:
 
 @contextmanager
 def _shown() -> Iterator[Callable[[float, str], None]]:
-    """Show a progress bar. Without a terminal, print a line for each case."""
+    """Yield a function that shows the progress: a bar or, without a terminal, a line for each case."""
     stderr = Console(stderr=True)
     told = ""
 

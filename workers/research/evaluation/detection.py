@@ -1,4 +1,4 @@
-"""Count the lesions that were found, by size, and the false findings."""
+"""Count the found lesions by size, and the false findings."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from workers.research.evaluation.results import Detected
 from workers.truth.metrics import FIRST_LESION, Labels
 
 HIT_IOU = 0.1
-"""Intersection over union from which a prediction counts as finding a lesion."""
+"""Smallest intersection over union at which a prediction hits a lesion."""
 SIZE_CLASSES_MM = (("<10", 0.0, 10.0), ("10-20", 10.0, 20.0), (">20", 20.0, np.inf))
 LARGE_MM = 10.0
 ALLOWED_FALSE = 2.0
 
 
 def detect(case: EvaluationCase, labels: Labels, confidence: Mapping[int, float]) -> Detected:
-    """Match the lesions of a label volume with the true ones.
+    """Match the lesions of a label volume with the true lesions of the case.
 
     Parameters
     ----------
     labels
         ``(Z, Y, X)``.
     confidence
-        Label value -> confidence of the engine. Missing lesions have 1.
+        Label value -> confidence of the engine. A label value that is missing here has confidence 1.
     """
     hits: dict[int, list[float]] = {value: [] for value in case.lesions}
     false = []
@@ -45,14 +45,14 @@ def detect(case: EvaluationCase, labels: Labels, confidence: Mapping[int, float]
 
 
 def diameters_mm(case: EvaluationCase) -> dict[int, float]:
-    """Return true lesion -> its diameter as a sphere of its volume, in their order."""
+    """Return label value of each true lesion -> diameter in mm of a sphere with its volume, ascending."""
     voxel_mm3 = float(np.prod(case.spacing_mm))
     sizes = np.bincount(case.truth.ravel(), minlength=256)
     return {value: float(2 * (sizes[value] * voxel_mm3 * 0.75 / np.pi) ** (1 / 3)) for value in case.lesions}
 
 
 def matched(case: EvaluationCase, labels: Labels) -> dict[int, int]:
-    """Return true lesion -> the label value that overlaps it most, for those that are found."""
+    """Return label value of each found true lesion -> label value in `labels` with the highest IoU."""
     best: dict[int, tuple[float, int]] = {}
     for value, found in _hits(case, labels):
         for true, shared in found.items():
@@ -61,7 +61,7 @@ def matched(case: EvaluationCase, labels: Labels) -> dict[int, int]:
 
 
 def _hits(case: EvaluationCase, labels: Labels) -> Iterator[tuple[int, dict[int, float]]]:
-    """Yield each lesion's label value with the true lesions that it finds, and their IoU with it."""
+    """Yield each label value of `labels`, with the true lesions that it hits -> their IoU."""
     sizes, truth_sizes = (np.bincount(marked.ravel(), minlength=256) for marked in (labels, case.truth))
     for value in np.flatnonzero(sizes[FIRST_LESION:]) + FIRST_LESION:
         shared = np.bincount(case.truth[labels == value], minlength=256)
@@ -77,12 +77,12 @@ class Detection:
     Attributes
     ----------
     recall
-        Size class (diameter in mm) -> number found, and number of all.
+        Size class (diameter in mm) -> number of found lesions, and number of all lesions.
     false_positives
         False findings per case.
     large_recall_at_two
-        Recall of lesions of `LARGE_MM` and more, with the threshold of confidence that gives `ALLOWED_FALSE`
-        false findings per case; None without such lesions.
+        Recall of lesions of `LARGE_MM` and more. The threshold of confidence gives `ALLOWED_FALSE` false
+        findings per case. None without such lesions.
     cases, without_lesions
         Number of cases, and of cases without a lesion.
     false_positives_without_lesions

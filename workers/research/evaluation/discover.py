@@ -7,7 +7,7 @@ A case is one of these:
 - NIfTI files on the same grid;
 - a folder of these.
 
-If it is unclear which truth belongs to a series, then this is an error.
+If several truths could belong to a series, then `find_cases` raises an error.
 """
 
 from __future__ import annotations
@@ -38,20 +38,24 @@ _TAGS = ["SOPClassUID", "SeriesInstanceUID", "ReferencedSeriesSequence"]
 
 
 def find_cases(data: Sequence[Path], masks: Path | None = None) -> list[FileSource]:
-    """Return all cases below some paths, in their order, each with a different name.
+    """Return all cases below the paths in `data`. Each case has a different name.
+
+    The cases of NIfTI files come first, then the cases of the folders in their order.
 
     Parameters
     ----------
     data
         Folders and NIfTI files.
     masks
-        The truth of the only series in `data`, if it is not found automatically.
+        The truth of the only path in `data`, if it is not found automatically. If the path is a folder with
+        several series, then the series with most files is the case.
 
     Raises
     ------
     InputError
-        ``no-such-path``; ``no-case-found``: a path holds no series with truth; ``truth-ambiguous``: more than
-        one file could be its truth; ``masks-for-one``: `masks` with more than one series.
+        ``no-such-path``. ``no-case-found``: a path holds no series with truth. ``truth-ambiguous``: more than
+        one file could be the truth of a series. ``masks-for-one``: `masks` is given, but `data` is not one
+        NIfTI file or one folder with a series.
     """
     absent = next((path for path in (*data, *((masks,) if masks else ())) if not path.exists()), None)
     if absent is not None:
@@ -103,7 +107,7 @@ def _folder_cases(folder: Path) -> Iterator[FileSource]:
 
 
 def _folders_with_masks(folder: Path) -> Iterator[tuple[Path, list[Path]]]:
-    """Yield the folders that contain mask series, with the paths of these."""
+    """Yield the folders that contain mask series, with the paths of the mask series."""
     inside = sorted(folder.iterdir())
     masks = [path for path in inside if _holds_masks(path)]
     if masks:
@@ -126,7 +130,7 @@ def _mask_case(folder: Path, masks: list[Path]) -> FileSource:
 
 
 def _segmented_series(name: str, paths: list[Path]) -> Iterator[FileSource]:
-    """Yield the series that a SEG refers to."""
+    """Yield each series to which a SEG refers. The SEG is its truth."""
     series = _image_series(paths)
     truths: dict[str, list[Path]] = defaultdict(list)
     for path in paths:
@@ -204,7 +208,7 @@ def _is_image_archive(path: Path) -> bool:
 def _nifti_cases(named: Sequence[Path], among: Sequence[Path]) -> Iterator[FileSource]:
     """Yield the CTs among `named`, each with its labels.
 
-    The labels are among `among`, or beside a single CT.
+    The labels are in `among`. If `among` has only one NIfTI file, then its folder is searched, too.
     """
     for path in named:
         if not is_nifti(path):

@@ -40,13 +40,13 @@ class EvaluationOptions:
     Attributes
     ----------
     rounds
-        Number of rounds that the readers play.
+        Number of rounds for each reader.
     seed
         Seed of the given boxes and of the noisy reader.
     views
         Whether slices are kept for pictures.
     baselines
-        Folder with weights of U-Net and TransUNet; the packaged ones if None.
+        Folder with weights of U-Net and TransUNet; None uses the packaged weights.
     """
 
     rounds: int = 3
@@ -58,7 +58,7 @@ class EvaluationOptions:
 def evaluate_case(
     case: EvaluationCase, bench: Workbench, options: EvaluationOptions, tell: Tell | None = None
 ) -> CaseResult:
-    """Run every method on a case.
+    """Run every method and every reader on a case.
 
     Parameters
     ----------
@@ -69,7 +69,7 @@ def evaluate_case(
     options
         The options.
     tell
-        Called with the part done, 0 to 1, and what comes next.
+        A function of the finished part, 0 to 1, and of the next step in words.
     """
     report = tell or _silent
     bench.forget()
@@ -126,7 +126,7 @@ def read_by_preference(
     options: EvaluationOptions,
     remembered_mm: Mapping[str, float] | None = None,
 ) -> tuple[PreferenceRun, ...]:
-    """Let readers of every preference segment each lesion as they want it.
+    """Run the rounds of each lesion with a reader of each preference. Return their results.
 
     Parameters
     ----------
@@ -143,7 +143,7 @@ def read_by_preference(
 
 
 def _alone(lesion: GivenLesion, learned: Sequence[Drawn]) -> Iterator[Measure]:
-    """Yield the results for a single lesion of the methods without a reader."""
+    """Yield the results of the methods without a reader for a single lesion."""
     for result in learned:
         yield lesion.in_box(result.method, result.labels, result.seconds)
     yield from lesion.baselines()
@@ -166,7 +166,7 @@ def _rng(case: EvaluationCase, options: EvaluationOptions, *of: int) -> np.rando
 
 
 def _networks(case: EvaluationCase, bench: Workbench) -> Iterator[Drawn]:
-    """Segment with the networks that use no prompts."""
+    """Yield the segmentation of each network that uses no prompts."""
     for name, network in bench.networks.items():
         watch = bench.stopwatch()
         labels = network.segment(case.hu, case.spacing_mm)

@@ -35,12 +35,12 @@ class EvaluationCase:
     name
         Name of the case. It does not identify the patient.
     hu, truth
-        ``(Z, Y, X)``: values on the scale of the networks; 0 background, 1 liver without lesions,
-        1 + n lesion n.
+        ``(Z, Y, X)``. `hu` has values on the scale of the networks. `truth` has 0 for background, 1 for liver
+        without lesions, 1 + n for lesion n.
     spacing_mm
         (z, y, x).
     rims_mm
-        Lesion number -> thickness of its rim, for lesions with a known rim.
+        Lesion number -> thickness of its rim in mm, for lesions with a known rim.
     """
 
     name: str
@@ -55,7 +55,7 @@ class EvaluationCase:
         return tuple(int(value) for value in np.unique(self.truth[self.truth >= FIRST_LESION]))
 
     def lesion(self, value: int) -> Mask:
-        """``(Z, Y, X)``: where lesion `value` is."""
+        """Return the mask ``(Z, Y, X)`` of the lesion with label `value`."""
         return np.asarray(self.truth == value)
 
 
@@ -80,7 +80,7 @@ class CaseSource(Protocol):
 
 @dataclass(frozen=True)
 class PhantomSource:
-    """The phantom of a seed. By default its setting is one that training does not use.
+    """The phantom of a seed. Training does not use the default setting.
 
     CT phantoms have a random contrast phase, MR phantoms the portal-venous phase.
     """
@@ -110,7 +110,7 @@ class PhantomSource:
 
 @dataclass(frozen=True)
 class SeriesSource:
-    """A DICOM series (its files, or a zip of them) and its truth (see `load_truth`)."""
+    """A DICOM series (its files, or one zip file) and its truth (see `load_truth`)."""
 
     name: str
     ct: tuple[Path, ...]

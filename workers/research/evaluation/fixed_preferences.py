@@ -1,4 +1,4 @@
-"""Readers with a fixed preference: their wanted shapes, and the number of rounds until they reach these."""
+"""Readers with a fixed preference: their wanted shapes, and the rounds until they reach these shapes."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ class Wish:
 def wishes(lesion: Mask, spacing_mm: Spacing, rim_mm: float | None) -> Iterator[Wish]:
     """Yield the wanted shape of a lesion for each preference.
 
-    ``truth`` is no preference. ``+2 mm`` and ``-2 mm`` are larger and smaller. ``rim in`` and ``rim out``
-    exist if the lesion has a known rim: with the rim as in the truth, and without it. A wish for less than
-    `SMALLEST_PART` of the lesion is left out.
+    ``truth`` is the shape of a reader without a preference. ``+2 mm`` is larger, ``-2 mm`` is smaller. If the
+    lesion has a known rim, then there are two more shapes. ``rim in`` is the truth, which includes the rim.
+    ``rim out`` is the truth without the rim. A shape below `SMALLEST_PART` of the lesion is left out.
 
     Parameters
     ----------
     lesion
         ``(Z, Y, X)``, not empty.
     rim_mm
-        Thickness of its rim; None if it has none or is unknown.
+        Thickness of its rim; None if the lesion has no rim or if the thickness is unknown.
     """
     drawn = [("truth", 0.0), ("+2 mm", MARGIN_MM), ("-2 mm", -MARGIN_MM)]
     if rim_mm is not None:
@@ -52,7 +52,7 @@ def wishes(lesion: Mask, spacing_mm: Spacing, rim_mm: float | None) -> Iterator[
 
 
 def resized(mask: Mask, spacing_mm: Spacing, margin_mm: float) -> Mask:
-    """Return a mask grown by `margin_mm` at its whole surface; shrunk if negative."""
+    """Return the mask ``(Z, Y, X)`` grown by `margin_mm` at its surface. A negative margin shrinks it."""
     if margin_mm == 0 or not mask.any():
         return mask
     (region,) = ndi.find_objects(mask.astype(np.uint8))
@@ -63,7 +63,7 @@ def resized(mask: Mask, spacing_mm: Spacing, margin_mm: float) -> Mask:
     )
     part = mask[window]
     result = np.zeros_like(mask)
-    # distances run from voxel centre to voxel centre, the surface lies half a voxel before
+    # Distances are measured between voxel centres. The surface lies half a voxel before the centre.
     half = min(spacing_mm) / 2
     if margin_mm > 0:
         result[window] = ndi.distance_transform_edt(~part, spacing_mm) <= margin_mm + half
@@ -77,8 +77,8 @@ def resized(mask: Mask, spacing_mm: Spacing, margin_mm: float) -> Mask:
 def rounds_needed(dices: Sequence[float]) -> int:
     """Return the number of rounds until a reader stops.
 
-    A reader stops after the first round whose pick reaches `REACHED_DICE`, or after the first round from
-    which no later round gains `LEAST_GAIN`.
+    A reader stops after the first round whose pick reaches `REACHED_DICE`. A reader also stops if no later
+    round gains `LEAST_GAIN` Dice.
 
     Parameters
     ----------

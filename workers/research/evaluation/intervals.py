@@ -28,8 +28,9 @@ class Estimate:
 def estimate(values: Sequence[float], cases: Sequence[str]) -> Estimate:
     """Return the mean of values with its 95 % interval.
 
-    It is a percentile bootstrap. All cases are drawn `RESAMPLES` times with replacement, each case with all
-    its values. The interval contains the middle 95 % of the means. The same values give the same interval.
+    The interval is a percentile bootstrap. All cases are drawn `RESAMPLES` times with replacement, each case
+    with all its values. The interval contains the middle 95 % of the means. The same values give the same
+    interval.
 
     Parameters
     ----------

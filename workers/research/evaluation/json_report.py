@@ -1,4 +1,4 @@
-"""Write the tables as JSON values, down to single lesions."""
+"""Convert the tables, and the Dice of each case and lesion, to JSON values."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ _JSON_METHODS = (
 
 
 def as_json(header: Header, results: Sequence[CaseResult]) -> dict[str, Any]:
-    """Return everything as JSON values.
+    """Return the header, all tables and the Dice of each case and lesion as JSON values.
 
-    `rows` has the paper's methods on the paper's targets, `rounds` the other rounds, `found` the lesions that
-    the engine found by itself.
+    `rows` has the paper's methods. `rounds` has every round. `found` has all methods on the lesions that the
+    engine found by itself.
     """
     every = [_json_row(row) for row in table.rows(results)]
     rows = [row for row in every if row["target"] != "found"]

@@ -24,14 +24,14 @@ class LocalizationScore:
     localizer, case
         Names.
     found
-        Whether it found a liver. If not, then all figures are 0.
+        Whether it found a liver. If not, then all figures except `seconds` are 0.
     iou
-        Intersection over union of its box (as extended for the engine) and the liver's.
+        Intersection over union of its box (extended, as the engine uses it) and the liver's box.
     inside
-        Part of the liver inside its box.
+        Part of the liver inside the localizer's box.
     faces_mm
-        Distance of each face of the coarse mask outside of the liver's face (negative: inside), in the order
-        of `FACES`.
+        Distance in mm of each face of the coarse mask from the liver's face, in the order of `FACES`. It is
+        negative if the face lies inside the liver's box.
     dice
         Dice of the coarse mask with the liver.
     seconds
@@ -51,7 +51,10 @@ class LocalizationScore:
 def score_localizer(
     name: str, localizer: Localizer, case: str, hu: NDArray[np.int16], spacing: Spacing, liver: Mask
 ) -> LocalizationScore:
-    """Locate the liver of a case, given canonical HU and truth ``(Z, Y, X)``, and compare."""
+    """Locate the liver of a case, and compare the result with the truth.
+
+    `hu` and `liver` are ``(Z, Y, X)`` on the canonical grid.
+    """
     started = time.perf_counter()
     location = localizer.locate(hu, spacing)
     seconds = time.perf_counter() - started
@@ -72,7 +75,10 @@ def score_localizer(
 
 
 def table_of(scores: Sequence[LocalizationScore]) -> str:
-    """Return a line for each score, and one with the means of each localizer. Faces are means of |error|."""
+    """Return a table as text: a line for each score, and a line of means for each localizer.
+
+    The means of the faces are means of absolute errors.
+    """
     head = f"{'case':<24}{'localizer':<11}{'IoU':>6}{'inside':>8}{'Dice':>7}"
     lines = [head + "".join(f"{face[:5]:>7}" for face in FACES) + f"{'s':>7}"]
     lines += [_line(score.case, [score], np.asarray(score.faces_mm)) for score in scores]

@@ -31,7 +31,7 @@ from workers.uair.grids import Spacing
 
 READER = "measuring"
 OFF_MM = (1.0, 3.0)
-"""The distance in mm of each end of a line from its true place."""
+"""Smallest and largest distance in mm of a line's end from its true place."""
 PICKS = 2
 _CORNERS = np.array([[0, 0], [0, 1], [1, 0], [1, 1]])
 
@@ -45,10 +45,10 @@ class _CanonicalGraphics:
 
 
 def measured_line(lesion: Mask, spacing: Spacing, rng: np.random.Generator) -> NDArray[np.float64]:
-    """Return a line over a lesion, ``(2, 3)`` z, y, x by voxel edges.
+    """Return a line over a lesion, ``(2, 3)``: (z, y, x) of both ends in edge coordinates.
 
-    It joins the two farthest points of the lesion's largest slice. Each end is off by `OFF_MM` in a random
-    direction.
+    The line joins the two points of the lesion's largest slice that are farthest apart. Each end is moved by
+    `OFF_MM` in a random direction in the slice. `lesion` is ``(Z, Y, X)``.
     """
     k = int(lesion.sum(axis=(1, 2)).argmax())
     pixel = np.asarray(spacing[1:])
@@ -66,10 +66,12 @@ def measure_missed(
 ) -> tuple[list[Measure], Strokes | None]:
     """Let a reader measure each lesion that round 1 missed, then pick twice.
 
+    Return the measures and the counts of lines. A case without lesions has no counts.
+
     Parameters
     ----------
     start
-        Round 1. Its candidate 1 has the found lesions.
+        Round 1. Its candidate 1 contains all found lesions.
     seed
         Seed of the random errors of the lines' ends.
     """
@@ -109,7 +111,7 @@ def measure_missed(
 
 
 def _understood(case: EvaluationCase, first: Round, lines: Mapping[int, Points]) -> Marks:
-    """Return the node's marks for the lines. The tracking of a mark is the number of its true lesion."""
+    """Return the node's marks for the lines. `Mark.tracking` is the label value of the true lesion."""
     graphics = [
         Graphic(Shape.LINE, points, "", None, "", group, str(value), "", (), ())
         for group, (value, points) in enumerate(lines.items())
@@ -122,7 +124,7 @@ def _understood(case: EvaluationCase, first: Round, lines: Mapping[int, Points])
 
 
 def _values(marks: Marks) -> dict[int, int]:
-    """Return true lesion -> label value that its line got."""
+    """Return label value of a true lesion -> label value of the lesion that its line started."""
     return {int(mark.tracking): lesion.value for lesion in marks.lesions for mark in lesion.marks}
 
 

@@ -1,4 +1,4 @@
-"""Pair NIfTI labels with their CT: by whole names, among files on one grid. Unclear pairs are errors.
+"""Pair NIfTI labels with their CT, by the names of files on the same grid. Unclear pairs are errors.
 
 Words that only distinguish CT and labels (`ct`, `volume`, `seg`, …) are ignored. So `a_ct` and `a_seg` are a
 pair, as are `volume-1` and `segmentation-1`, and `img0001` and `label0001`.
@@ -36,12 +36,12 @@ _SAME_MM = 0.05
 
 
 def pairs(named: Sequence[Path], among: Sequence[Path]) -> Iterator[tuple[Path, Path | None]]:
-    """Yield the CTs of `named`, each with its labels of `among`; None if it has no labels.
+    """Yield each CT of `named` with its labels from `among`, or with None if it has no labels.
 
     Raises
     ------
     InputError
-        ``nifti-unreadable``; ``truth-ambiguous``: several labels could belong to a CT, or labels to several.
+        ``nifti-unreadable``. ``truth-ambiguous``: a CT could have several labels, or labels several CTs.
     """
     volumes = {path: _volume(path) for path in dict.fromkeys((*named, *among))}
     cts = [volume for volume in volumes.values() if volume.is_ct]
@@ -52,15 +52,15 @@ def pairs(named: Sequence[Path], among: Sequence[Path]) -> Iterator[tuple[Path, 
 
 
 def is_volume(path: Path) -> bool:
-    """Return whether a file is NIfTI, but no ``._`` file of macOS archives."""
+    """Return whether a file is NIfTI. The ``._`` files of macOS archives do not count."""
     return is_nifti(path) and not path.name.startswith("._")
 
 
 def volumes_in(folder: Path) -> list[Path]:
-    """Return the NIfTI files of a folder, and those of the folders with its labels.
+    """Return the NIfTI files of a folder and of the folders with its labels.
 
-    Folders with labels are the sibling of ``images…`` (``labelsTr`` of ``imagesTr``), and a folder of masks
-    inside.
+    A folder with labels is a sub-folder of masks. If the folder is named ``images…``, then its sibling also
+    counts: ``labelsTr`` of ``imagesTr``.
     """
     images = _IMAGES_FOLDER.fullmatch(folder.name)
     places = [folder]
@@ -87,11 +87,11 @@ class _Volume:
     key: tuple[str, ...]
 
     def on_grid_of(self, other: _Volume) -> bool:
-        """Return whether voxels coincide."""
+        """Return whether the voxels of both files coincide."""
         return self.shape == other.shape and bool(np.abs(self.affine - other.affine).max() < _SAME_MM)
 
     def closeness(self, other: _Volume) -> tuple[int, bool]:
-        """Return how many parts of two names agree, and whether both files lie in one folder."""
+        """Return how well two names agree (`_EQUAL` is best), and whether both files lie in one folder."""
         mine, theirs = Counter(self.key), Counter(other.key)
         if self.key == other.key:
             rank = _EQUAL
@@ -108,7 +108,7 @@ def _volume(path: Path) -> _Volume:
 def _is_ct(path: Path, has_ct_values: bool) -> bool:
     """Decide whether a file is a CT, by its name or else by its values.
 
-    In a folder of labels, only values count.
+    In a folder of labels, a name like that of a CT does not count.
     """
     if LABELS_NAME.search(path.name):
         return False
@@ -120,7 +120,7 @@ def _truth_of(ct: _Volume, cts: list[_Volume], labels: list[_Volume]) -> Path | 
     on_grid = [label for label in labels if label.on_grid_of(ct)]
     rivals = [other for other in cts if other.on_grid_of(ct)]
     if not any(label.closeness(ct)[0] for label in on_grid):
-        # a pair by its names, though turned or off the grid: reading it tells which
+        # Names pair these files, but grids differ. `load_truth` later reorients the labels or refuses them.
         by_name = [label for label in labels if label.closeness(ct)[0] == _EQUAL]
         if by_name:
             on_grid, rivals = by_name, cts

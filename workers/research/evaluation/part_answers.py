@@ -15,7 +15,7 @@ from workers.uair.parts import Part, PartNumbers, part_numbers
 def numbers_on_volume(
     parts: Mapping[int, Sequence[Part]], spacing: Spacing, candidates: Sequence[Labels]
 ) -> dict[int, PartNumbers]:
-    """Return for each target a volume ``(Z, Y, X)``: 1 + the part's index inside of any candidate, else 0.
+    """Return label value -> volume ``(Z, Y, X)``: 1 + the part's index inside any candidate, else 0.
 
     Parameters
     ----------
@@ -41,10 +41,11 @@ def numbers_on_volume(
 def pick_parts(
     candidates: Sequence[Labels], truth: Labels, numbers: Mapping[int, PartNumbers], picks: Mapping[int, int]
 ) -> dict[int, tuple[int, ...]]:
-    """Return for each target with parts the candidate (1 …) that the reader picks for each part.
+    """Return label value -> the candidate (1 …) that the reader picks for each part of the target.
 
-    It has the fewest wrong voxels in the part, among the candidates with the target. If `picks` takes a
-    target from a candidate without it, then the target has no parts.
+    The picked candidate has the fewest wrong voxels in the part. Only candidates that contain the target can
+    be picked. A target is left out if its candidate in `picks` does not contain it. A target without a true
+    lesion is left out, too.
 
     Parameters
     ----------
@@ -75,7 +76,10 @@ def with_parts(
     numbers: Mapping[int, PartNumbers],
     chosen: Mapping[int, Sequence[int]],
 ) -> Labels:
-    """Return labels whose parts are those of the candidates (1 …) `chosen` for them, as of `pick_parts`."""
+    """Return `labels` in which each part comes from the candidate (1 …) that is `chosen` for it.
+
+    `chosen` is a result of `pick_parts`.
+    """
     result = labels.copy()
     for value, ks in sorted(chosen.items()):
         for part, k in enumerate(ks, start=1):

@@ -1,7 +1,7 @@
-"""Simulated readers, as in the paper's experiments: they take the candidate nearest to their wanted shape.
+"""Simulated readers, as in the paper's experiments: they pick the candidate nearest to their wanted shape.
 
 A reader consists of a wanted segmentation, and of the reliability of choosing the nearest candidate. The
-wanted segmentation is the truth, or that of a reader with a fixed preference
+wanted segmentation is the truth, or the shape that a reader with a fixed preference wants
 (`workers.research.evaluation.fixed_preferences`).
 """
 
@@ -23,12 +23,12 @@ NOISY_SHARE = 0.3
 
 
 def best(scores: Sequence[float]) -> int:
-    """Return the index of the best score. Ties go to the first."""
+    """Return the index of the best score. Ties go to the first score."""
     return int(np.argmax(scores))
 
 
 def noisy(rng: np.random.Generator, share: float = NOISY_SHARE) -> Choose:
-    """Return a reader who takes the second best in `share` of all picks."""
+    """Return a reader who takes the second-best candidate in `share` of all picks."""
 
     def choose(scores: Sequence[float]) -> int:
         order = np.argsort(-np.asarray(scores), kind="stable")
@@ -70,7 +70,10 @@ def _scores(value: int, candidates: Sequence[Labels], truth: Labels) -> list[flo
 
 
 def true_lesion(drawn: Sequence[Mask], truth: Labels) -> Mask | None:
-    """Return the true lesion ``(Z, Y, X)`` with most voxels of the masks together; None if there is none."""
+    """Return the mask ``(Z, Y, X)`` of the true lesion that shares most voxels with the masks together.
+
+    Return None if the masks touch no true lesion.
+    """
     counts = np.zeros(256, np.int64)
     for mask in drawn:
         counts += np.bincount(truth[mask], minlength=256)

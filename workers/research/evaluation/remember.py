@@ -1,9 +1,9 @@
-"""Models that answer the same question only once.
+"""Models that compute the answer to the same question only once.
 
-An evaluation needs many answers twice: both rules of choice and every reader start from the same first
-ensemble. The answers are remembered while a case is evaluated, each with its computing time. `Memory.saved_s`
-is the time that an evaluation without memory would have needed in addition. With it, reported times are the
-times of a method that runs alone.
+An evaluation needs many answers several times, because all rules of choice and all readers start from the
+same first ensemble. The answers and their computing times are stored while a case is evaluated.
+`Memory.saved_s` is the time that an evaluation without memory would have needed in addition. Reported times
+include this time, so they are the times of a method that runs alone.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ from workers.uair.outlines import Outliner, Question
 from workers.uair.prompts import Prompts
 
 LIMIT_BYTES = 1 << 29
-"""The largest size of remembered masks in bytes. The least recently used masks are dropped first."""
+"""The largest size of stored masks in bytes. The least recently used masks are dropped first."""
 Answer = TypeVar("Answer")
 
 
 class Memory:
-    """Remembered answers, found by the digest of their question.
+    """Stored answers. The digest of the question is the key.
 
     Parameters
     ----------
     limit_bytes
-        The largest size of all kept answers; None for no limit.
+        The largest size of all stored answers; None for no limit.
     """
 
     def __init__(self, limit_bytes: int | None = LIMIT_BYTES) -> None:
@@ -45,14 +45,17 @@ class Memory:
         self._answers: OrderedDict[bytes, tuple[Any, float, int]] = OrderedDict()
 
     def forget(self) -> None:
-        """Drop all answers, between two cases."""
+        """Drop all answers. The evaluation calls this between two cases."""
         self._answers.clear()
         self._held_bytes = 0
 
     def recall(
         self, key: bytes, answer: Callable[[], Answer], size: Callable[[Answer], int] = lambda _: 0
     ) -> Answer:
-        """Return the remembered answer, or compute it now. `size` returns the bytes of an answer."""
+        """Return the answer stored under `key`. If there is none, then compute and store it.
+
+        `answer` computes an answer, and `size` returns the bytes of an answer.
+        """
         if key in self._answers:
             self._answers.move_to_end(key)
             found, seconds, _ = self._answers[key]
@@ -77,12 +80,12 @@ class Remembered:
 
 
 class RememberingPredictor:
-    """Wraps a predictor and remembers its answers.
+    """A predictor that stores the answers of another predictor.
 
     Parameters
     ----------
     inner
-        The predictor that answers.
+        The predictor that computes the answers.
     """
 
     def __init__(self, inner: Predictor[Any]) -> None:
@@ -101,7 +104,7 @@ class RememberingPredictor:
         return self._encoded.saved_s + self._decoded.saved_s
 
     def forget(self) -> None:
-        """Drop all answers, between two cases."""
+        """Drop all answers. The evaluation calls this between two cases."""
         self._encoded.forget()
         self._decoded.forget()
 
@@ -129,12 +132,12 @@ class RememberingPredictor:
 
 
 class RememberingOutliner:
-    """Wraps an outliner and remembers its answers.
+    """An outliner that stores the answers of another outliner.
 
     Parameters
     ----------
     inner
-        The outliner that answers.
+        The outliner that computes the answers.
     """
 
     def __init__(self, inner: Outliner) -> None:
@@ -148,7 +151,7 @@ class RememberingOutliner:
         return self._drawn.saved_s
 
     def forget(self) -> None:
-        """Drop all answers, between two cases."""
+        """Drop all answers. The evaluation calls this between two cases."""
         self._drawn.forget()
 
     def outline(self, hu: Float32, questions: Sequence[Question], cell_mm: float, step_mm: float) -> Float32:
@@ -162,7 +165,7 @@ class RememberingOutliner:
 
 
 class Stopwatch:
-    """Measures computing time from its construction on. Time that memory saved is added."""
+    """Measures computing time from its construction on. The time that the models' memory saved is added."""
 
     def __init__(self, *models: RememberingPredictor | RememberingOutliner) -> None:
         self._models = models
@@ -179,7 +182,7 @@ class Stopwatch:
 
 
 def _digest(*arrays: NDArray[Any] | None) -> bytes:
-    """Return a digest of arrays' content and shapes."""
+    """Return a digest of the arrays' contents, shapes and types."""
     digest = hashlib.blake2b(digest_size=16)
     for array in arrays:
         digest.update(b"none" if array is None else repr((array.shape, array.dtype.str)).encode())

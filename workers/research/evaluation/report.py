@@ -1,4 +1,4 @@
-"""Write the tables for people: as Markdown, and as rows for a terminal."""
+"""Format the tables as Markdown and for a terminal."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ DISCLAIMER = "Research software, not a medical device."
 
 @dataclass(frozen=True)
 class Header:
-    """The circumstances of a table.
+    """The data, models and versions of an evaluation.
 
     Attributes
     ----------
@@ -30,7 +30,7 @@ class Header:
     cases
         Number of cases.
     skipped
-        Name and reason of cases that could not be used.
+        Name of each case that could not be used, and the reason.
     seed, members, model, localizer, digest
         Seed of the evaluation, N of equation 1, names of model and localizer, and SHA-256 of their weights.
     baselines
@@ -69,14 +69,14 @@ class Header:
 
 @dataclass(frozen=True)
 class Grid:
-    """A table in any form: a title, the names of columns, and rows of words."""
+    """A table without layout: a title, the names of columns, and rows of cells."""
 
     title: str
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
 
     def print(self, console: Console) -> None:
-        """Print the table. Columns without space in the terminal follow each row, with their names."""
+        """Print the table. If columns do not fit in the terminal, then their cells follow each row."""
         widths = [max(map(len, column)) for column in zip(self.columns, *self.rows, strict=True)]
         ends = accumulate(width + len(COLUMN_GAP) for width in widths)
         fitting = max(1, sum(end - len(COLUMN_GAP) <= console.width for end in ends))
@@ -275,7 +275,7 @@ def detections(results: Sequence[CaseResult]) -> list[tuple[str, Detection]]:
 
 
 def as_markdown(header: Header, results: Sequence[CaseResult]) -> str:
-    """Return everything as Markdown."""
+    """Return header, tables and notes as Markdown."""
     parts = [" ".join(header.lines()), *(grid.markdown() for grid in grids(results)), NOTES]
     return "\n\n".join(parts) + "\n"
 

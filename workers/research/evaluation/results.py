@@ -41,9 +41,9 @@ class Measure:
     lesion
         Label value of a single lesion, else 0.
     overlap, surface
-        Agreement with the truth. There is no surface distance for an empty mask.
+        Agreement with the truth. `surface` is None if one of the two masks is empty.
     seconds
-        Computing time up to this result, the reader's excluded.
+        Computing time up to this result, without the time of the reader.
     picks
         Number of actions of a person: picked candidates, drawn lines, or drawn boxes.
     """
@@ -67,11 +67,11 @@ class Offered:
     case, method, lesion
         The case, the method with its round, and the lesion.
     picked
-        The candidate 1 … 4 that the reader took.
+        The candidate 1 … 4 that the reader picked.
     between
-        Mean Dice between two of the four.
+        Mean Dice between two of the four candidates.
     covered
-        Part of the voxels where the pick is wrong that lie inside M_unc; None if it is right everywhere.
+        Part of the pick's wrong voxels that lies inside M_unc; None if the pick has no wrong voxel.
     precise
         Part of M_unc where the pick is wrong; None if M_unc is empty.
     corrected
@@ -117,13 +117,13 @@ class Strokes:
     Attributes
     ----------
     lesions, missed
-        Number of lesions of the case, and of those that round 1 missed.
+        Number of lesions of the case, and number of lesions that round 1 missed.
     lines
         Lines drawn, one for each missed lesion.
     refused
         Lines that the node refuses.
     boxes
-        Number of tight boxes of *manual*: for all lesions on all their slices.
+        Number of tight boxes of *manual* for all lesions: a box on each slice of each lesion.
     """
 
     lesions: int
@@ -146,7 +146,7 @@ class PreferenceRun:
     dices
         Dice of each round's pick with the wanted shape.
     difference_mm
-        The remembered difference: the radius of the last pick less the radius of the engine's own mean.
+        The difference for the memory: radius of the last pick minus radius of the engine's own mean.
     """
 
     case: str
@@ -176,9 +176,9 @@ class CaseResult:
     Attributes
     ----------
     case
-        Its name.
+        Name of the case.
     measures, preferences
-        The measures of all methods and readers.
+        The measures of all methods and readers, and the results of readers with a fixed preference.
     first, last
         Detection in round 1 (all offered lesions), and in the reader's selection after the last round.
     offered

@@ -1,7 +1,8 @@
 """Evaluate all cases, one after the other or in several processes.
 
-Readers with a fixed preference read every case twice. The first time, the engine has no memory. The second
-time, its memory has their accepted segmentations of all other cases, as in a node.
+Readers with a fixed preference read every case twice. In the first pass, the engine has no memory of the
+reader. In the second pass, its memory contains the reader's accepted segmentations of all other cases, as in
+a node.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from workers.research.evaluation.workbench import Workbench, build_workbench
 Progress = Callable[[float, str], None]
 """A function of the finished part, 0 to 1, and of the next step in words."""
 FIRST_PASS = 0.85
-"""The first pass's part of the whole, for the progress bar."""
+"""The part of the progress bar for the first pass."""
 
 Outcome = TypeVar("Outcome")
 
@@ -81,7 +82,9 @@ def evaluate(
     jobs: int = 1,
     progress: Progress | None = None,
 ) -> tuple[list[CaseResult], list[Skipped]]:
-    """Evaluate cases. Results are in the order of `sources`, for any number of processes.
+    """Evaluate cases. Return the results and the skipped cases.
+
+    Results are in the order of `sources`, for any number of processes.
 
     Parameters
     ----------
@@ -92,7 +95,7 @@ def evaluate(
     options
         The options of the evaluation.
     jobs
-        Number of processes. Each has the engine in memory.
+        Number of processes. Each process holds the engine in memory.
     progress
         See `Progress`.
     """
@@ -118,9 +121,9 @@ def evaluate(
 
 
 def learned(results: Sequence[CaseResult], without: str) -> Mapping[str, float]:
-    """Return preference -> remembered mm of radius of its reader, after all cases except one.
+    """Return preference -> remembered change of radius in mm, from all cases except `without`.
 
-    As in the node, a case counts with the mean over its lesions, see
+    As in the node, each case contributes the mean over its lesions, see
     `uair_node.results.reader_preference.estimate`.
     """
     runs = [run for result in results for run in result.preferences]
@@ -164,7 +167,7 @@ def _spread(
 
 @lru_cache(maxsize=1)
 def _workbench(section: EngineSection, baselines: Path | None) -> Workbench:
-    """Make the engine of this process once, for all its cases."""
+    """Build the workbench of this process once, for all its cases."""
     return build_workbench(section, baselines)
 
 

@@ -33,7 +33,7 @@ from workers.uair.state import TargetState
 from workers.uair.targets import LESION_PLAN, CandidateOptions, first_pool, open_target
 
 JITTER_MEAN, JITTER_SD = 0.05, 0.05
-"""Mean and standard deviation of the outward shift of each face of a given box, as parts of the box.
+"""Mean and standard deviation of the outward shift of each face of a given box, as parts of the box's size.
 
 People do not draw boxes exactly.
 """
@@ -41,7 +41,9 @@ PREFERENCE_ROUNDS = 4
 
 
 def given_box(case: EvaluationCase, value: int, seed: int) -> Box:
-    """Return the tight box of a lesion with each face moved at random. It is the same for every method.
+    """Return the tight box of a lesion with each face moved at random, in edge coordinates.
+
+    The box is the same for every method.
 
     Raises
     ------
@@ -64,7 +66,7 @@ def given_box(case: EvaluationCase, value: int, seed: int) -> Box:
 class _Picked:
     """A round's pick ``(Z, Y, X)``, its computing time, its radius, and the radius of the engine's mean.
 
-    `k` is the candidate's number and `target` the round that offered it.
+    `k` is the candidate's number. `target` is the state of the round that offered the candidate.
     """
 
     k: int
@@ -161,7 +163,7 @@ class GivenLesion:
         )
 
     def seek(self, wish: Wish, rule: Rule, remembered_mm: float | None = None) -> PreferenceRun:
-        """Play rounds until a reader has the wanted shape, at most `PREFERENCE_ROUNDS`.
+        """Play rounds until a reader reaches the wanted shape, at most `PREFERENCE_ROUNDS` rounds.
 
         Parameters
         ----------
@@ -216,9 +218,9 @@ class GivenLesion:
                 seconds += watch.seconds
 
     def _parts_picked(self, target: TargetState, wanted: Mask, picked: int) -> dict[str, int]:
-        """Return the candidate 0 … 3 with the fewest wrong voxels in each part.
+        """Return name of a part -> the candidate 0 … 3 with the fewest wrong voxels in the part.
 
-        In a tie, it is the picked one.
+        Ties go to the picked candidate.
         """
         drawn = [target.crop.to_volume(tidied(logits.astype(np.float32))) for logits in target.offered]
         region = drawn[0][0]
@@ -280,7 +282,7 @@ class GivenLesion:
 
 
 def _dice_of(crop: Crop, logits: NDArray[np.float16], wanted: Mask, voxels: int) -> float:
-    """Return the Dice of a candidate with a mask of `voxels` voxels. Only the crop's region is read."""
+    """Return the Dice of a candidate and `wanted`, which has `voxels` voxels. Read only the crop's region."""
     region, values = crop.to_volume(tidied(logits.astype(np.float32)))
     drawn = values > 0
     return Overlap(int((drawn & wanted[region]).sum()), int(drawn.sum()), voxels).dice

@@ -22,10 +22,10 @@ class SurfaceDistance:
     Attributes
     ----------
     average_mm
-        Average symmetric surface distance: mean over the surface voxels of both masks of the distance to the
-        other's nearest one.
+        Average symmetric surface distance. Each surface voxel has a distance to the nearest surface voxel of
+        the other mask. The average is the mean over the surface voxels of both masks.
     hd95_mm
-        95th percentile of the same distances, the larger of both directions.
+        95th percentile of the same distances. It is computed for each direction; the larger value counts.
     """
 
     average_mm: float
@@ -35,7 +35,7 @@ class SurfaceDistance:
 def surface_distance(first: Mask, second: Mask, spacing_mm: Spacing) -> SurfaceDistance | None:
     """Compare the surfaces of two masks ``(Z, Y, X)``; None if one of them is empty.
 
-    A surface voxel has a neighbour across a face that is not in the mask. Outside of the volume counts as
+    A surface voxel shares a face with a voxel outside of the mask. The space outside of the volume counts as
     outside of the mask.
     """
     if not first.any() or not second.any():

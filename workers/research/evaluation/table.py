@@ -1,6 +1,6 @@
 """Make the paper's Table 1: rows of means with intervals, paired differences, preferences.
 
-The records have no layout.
+The records have no layout. `report` and `json_report` format them.
 """
 
 from __future__ import annotations
@@ -37,9 +37,10 @@ _DRAWN = ("manual", "marked0", "marked1", "marked2")
 
 
 PICK_S, BOX_S = 14.0, 4.0
-"""Seconds of a reader: for a pick, from the paper's Table 1 (16 s for one, 43 s for three).
+"""Seconds that a reader needs for a pick, and for a box.
 
-For a box, assumed.
+The time of a pick is from the paper's Table 1 (16 s for one pick, 43 s for three picks). The time of a box is
+assumed.
 """
 
 
@@ -60,7 +61,7 @@ class Row:
     average_surface_mm, hd95_mm
         Means over results that are not empty; None if all are empty.
     seconds, picks
-        Means.
+        Means over the measures.
     """
 
     method: Method
@@ -88,7 +89,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Difference:
-    """DSC of the last round minus that of another method, paired by case or lesion."""
+    """DSC of the last round minus DSC of another method, paired by case or lesion."""
 
     target: Target
     rule: Rule
@@ -99,7 +100,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class RuleDifference:
-    """DSC of a round by the default rule minus that by another rule, paired by case or lesion."""
+    """DSC of a round by the default rule minus DSC by another rule, paired by case or lesion."""
 
     method: Method
     target: Target
@@ -119,7 +120,7 @@ class PreferenceRow:
     n
         Number of lesions.
     rounds
-        Mean number of rounds until they stop (`rounds_needed`).
+        Mean number of rounds until the readers stop (`rounds_needed`).
     reached
         Part of the lesions whose Dice with the wanted shape reached `REACHED_DICE`.
     first, last
@@ -136,7 +137,10 @@ class PreferenceRow:
 
 
 def rows(results: Sequence[CaseResult], reader: str = "best") -> list[Row]:
-    """Return the table's rows for a reader; for other readers than the best only those with picks."""
+    """Return the table's rows for a reader.
+
+    The methods without a reader are rows of the reader ``best``.
+    """
     measures = [
         measure for result in results for measure in result.measures if measure.method.reader == reader
     ]
@@ -176,7 +180,7 @@ def _row(method: Method, target: Target, measures: Sequence[Measure]) -> Row:
 
 
 def differences(results: Sequence[CaseResult]) -> Iterator[Difference]:
-    """Yield last round minus other methods (round 1, ensembles, manual), for each target and rule."""
+    """Yield DSC of the last round minus DSC of round 1, ensembles and *manual*, for each target and rule."""
     measures = [
         measure for result in results for measure in result.measures if measure.method.reader == "best"
     ]
@@ -211,13 +215,13 @@ class OfferRow:
     n
         Number of lesions.
     between
-        Mean Dice between two of the four.
+        Mean Dice between two of the four candidates.
     entropy
-        Entropy of the picked numbers 1 to 4, in bits. It is 2 if all are picked equally often.
+        Entropy of the picked numbers 1 to 4, in bits. It is 2 if all four numbers are picked equally often.
     covered
-        Mean part of the pick's error inside M_unc.
+        Mean part of the pick's wrong voxels that lies inside M_unc.
     precise
-        Mean part of M_unc that is error of the pick.
+        Mean part of M_unc where the pick is wrong.
     corrected
         Mean Dice of the pick if the truth is inserted inside M_unc.
     """
@@ -232,7 +236,7 @@ class OfferRow:
 
 
 def offers(results: Sequence[CaseResult]) -> list[OfferRow]:
-    """Return a row for each round and rule."""
+    """Return a row for each round and rule, for the reader ``best``."""
     found = [offer for result in results for offer in result.offered if offer.method.reader == "best"]
     methods = sorted({offer.method for offer in found}, key=lambda method: _place(method)[::-1])
     return [_offers(method, [offer for offer in found if offer.method == method]) for method in methods]
@@ -253,7 +257,7 @@ def _offers(method: Method, found: Sequence[Offered]) -> OfferRow:
 
 
 def rule_differences(results: Sequence[CaseResult]) -> Iterator[RuleDifference]:
-    """Yield the differences of the default rule and each other rule, for each reader, target and round."""
+    """Yield the default rule minus each other rule, for each reader, target and round."""
     measures = [
         measure for result in results for measure in result.measures if measure.method.rule is not None
     ]
@@ -279,12 +283,12 @@ def rule_differences(results: Sequence[CaseResult]) -> Iterator[RuleDifference]:
 
 @dataclass(frozen=True)
 class StrokesRow:
-    """Segmentations after a reader measured the lesions that round 1 missed, over the cases with lesions.
+    """Counts of a reader who measures the lesions that round 1 missed, over all cases with lesions.
 
     Attributes
     ----------
     cases, lesions, missed, refused
-        Numbers, see `Strokes`.
+        Number of cases, and sums over the cases; see `Strokes`.
     lines, boxes
         Medians over cases.
     """

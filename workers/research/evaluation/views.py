@@ -21,7 +21,7 @@ _DPI = 100
 _PANEL_INCHES = 3.0
 _COLUMNS = 4
 HIDDEN = ("uair2", "ensemble_offered", "finder")
-"""Methods whose picture looks like that of another method."""
+"""Methods that are left out, because their picture looks like the picture of another method."""
 
 
 def slices_of(case: EvaluationCase, drawn: Sequence[Drawn]) -> Iterator[View]:
@@ -51,10 +51,10 @@ def slices_of(case: EvaluationCase, drawn: Sequence[Drawn]) -> Iterator[View]:
 
 
 def write_pictures(folder: Path, results: Sequence[CaseResult]) -> list[Path]:
-    """Write overlays of the cases whose last round is best and worst, for liver and tumour.
+    """Write overlays of the cases with the best and the worst last round, for liver and tumour.
 
-    Each picture has a panel for the truth and for every method. The Dice of the whole case is written beside
-    the method's name.
+    Return the paths of the pictures. Each picture has a panel for the truth and for every method. The Dice of
+    the whole case is written beside the method's name.
     """
     folder.mkdir(parents=True, exist_ok=True)
     written = []

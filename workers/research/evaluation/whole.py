@@ -1,4 +1,4 @@
-"""Segment liver and tumour of a whole case with every method of the paper's Table 1, without given places."""
+"""Segment liver and tumour of a whole case with every method of the paper's Table 1, without given boxes."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ from workers.uair.grids import Box, bounding_box
 from workers.uair.rounds import ensemble_labels
 
 AUTOMATIC = ("auto", "ensemble", "ensemble_offered")
-"""Methods of `automatic`."""
+"""The methods of `automatic` that use the label values of the engine's lesions."""
 
 
 @dataclass(frozen=True)
 class Drawn:
-    """A method's labels ``(Z, Y, X)``, and their cost."""
+    """A method's labels ``(Z, Y, X)``, the computing time, and the numbers of picks or boxes."""
 
     method: Method
     labels: Labels
@@ -75,7 +75,7 @@ class Opened:
 
 
 def measures_of(case: EvaluationCase, drawn: Drawn) -> Iterator[Measure]:
-    """Yield the liver's measure and, in a case with lesions, the tumour's."""
+    """Yield the measure of the liver and, in a case with lesions, of the tumour."""
     targets = (
         ("liver", liver_mask(drawn.labels), liver_mask(case.truth), drawn.liver_picks),
         ("tumour", lesions_mask(drawn.labels), lesions_mask(case.truth), drawn.lesion_picks),
@@ -129,8 +129,8 @@ def measures_of_found(
 def opened(case: EvaluationCase, bench: Workbench, rule: Rule) -> Opened:
     """Compute the first round of a case. Every reader starts from it."""
     watch = bench.stopwatch()
-    # The cache keeps a round's embeddings under this name: each rule has its own, so that none saves another
-    # rule's time.
+    # The cache keeps a round's embeddings under this name. Each rule has its own name, so that the embeddings
+    # of one rule do not shorten the time of another rule.
     content = uuid4().hex
     try:
         first = bench.engines[rule].first_round(case.hu, case.spacing_mm, content=content)
@@ -188,7 +188,7 @@ def play(
         found.append(Drawn(method, labels, seconds, number, lesion_picks))
         if number < rounds:
             watch = bench.stopwatch()
-            # The engine asks otherwise where one candidate was picked for all targets.
+            # If one candidate was picked for all targets, then the engine needs no picks for single targets.
             said = Feedback(picks[LIVER], {} if pick is one_for_all else picks, per_part)
             made = engine.next_round(case.hu, case.spacing_mm, made.state, said, content=start.content)
             seconds += watch.seconds
@@ -200,8 +200,8 @@ def automatic(case: EvaluationCase, bench: Workbench, start: Opened) -> Iterator
 
     *Ensemble* is the mean of all members, thresholded (equation 1), with the lesions that most of the four
     candidates contain. *Ensemble_offered* has all lesions of candidate 1, as the reader of UAIR gets them.
-    *Finder* is the 3-D network at 3 mm alone. *Auto* uses the same 3-D box on all slices. It is the
-    localizer's box for the liver, and the box around each lesion of the ensemble.
+    *Finder* is the 3-D network at 3 mm alone. *Auto* uses the same 3-D box on all slices. This
+    box is the localizer's box for the liver, and the box around each lesion of the ensemble for the lesion.
     """
     nothing = np.zeros(case.hu.shape, np.uint8)
     seconds = start.seconds

@@ -1,4 +1,4 @@
-"""The tools of an evaluation: the engine by both rules, on models that remember their answers."""
+"""The tools of an evaluation: an engine for each rule of choice, and models that store their answers."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from workers.uair.candidates import Rule
 from workers.uair.localize import Localizer
 
 RULES: tuple[Rule, ...] = get_args(Rule)
-"""The rules. `belief` is first: it is the default, for readers with a fixed preference and for pictures."""
+"""The rules of choice. The first is the default. Readers with a fixed preference and pictures use it."""
 COMPARED: tuple[Rule, ...] = ("belief", "medoids")
 """Rules for which noisy readers and readers of whole candidates are simulated, too."""
 
@@ -64,7 +64,7 @@ class Workbench:
         return Stopwatch(self.predictor, self.outliner)
 
     def forget(self) -> None:
-        """Drop the remembered answers of the models, between two cases."""
+        """Drop the stored answers of the models. The evaluation calls this between two cases."""
         self.predictor.forget()
         self.outliner.forget()
 
@@ -75,9 +75,9 @@ def build_workbench(section: EngineSection, baselines: Path | None = None) -> Wo
     Parameters
     ----------
     section
-        Model, localizer, device and options. Its rule is ignored, because all rules are compared.
+        Model, localizer, device and options. The configured rule is ignored, because all rules are compared.
     baselines
-        Folder with ``unet.safetensors`` and ``transunet.safetensors``; the packaged ones if None.
+        Folder with ``unet.safetensors`` and ``transunet.safetensors``; None uses the packaged weights.
 
     Raises
     ------
@@ -90,7 +90,7 @@ def build_workbench(section: EngineSection, baselines: Path | None = None) -> Wo
         build_predictor(section.model, section.checkpoint, device, section.window)
     )
     localizer = build_localizer(section.localizer, section.templates, device)
-    # Embeddings of an earlier run would be answers that took no time.
+    # Stored embeddings of an earlier run would need no computing time.
     fresh = section.model_copy(update={"embeddings_bytes": 0})
     outliner = RememberingOutliner(LearnedOutlines(device))
     engines = {
@@ -115,7 +115,7 @@ def _networks(folder: Path | None, device: torch.device) -> dict[str, SliceNetwo
     try:
         return {name: SliceNetwork.load(name, device, path) for name, path in there.items()}
     except ConfigError as error:
-        # the rest of the table needs no MONAI
+        # The other rows of the table need no MONAI.
         if folder is not None or error.code != "evaluate-extra-missing":
             raise
         return {}
