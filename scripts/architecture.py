@@ -23,12 +23,13 @@ def page() -> str:
         [
             "# Architecture",
             "",
-            "Drawn from the code by `make architecture`; do not edit. In words: [developers](developers.md).",
+            "`make architecture` draws this page from the code. Do not edit it. "
+            "Explanations: [developers](developers.md).",
             "",
             "## Who imports whom",
             "",
-            "Arrows go from what imports to what is imported. Left out: the command lines, and arrows to "
-            "`dicom_config` and to a package's own small modules, which all packages import.",
+            "An arrow goes from a package to a package that it imports. The figure leaves out the command "
+            "lines, and arrows to small modules that all packages import.",
             "",
             *_mermaid("flowchart LR", _imports()),
             "## States of a case",
@@ -36,7 +37,7 @@ def page() -> str:
             *_mermaid("stateDiagram-v2", _states()),
             "## Kinds of work and their queues",
             "",
-            "Each is a row in the database and one task; messages carry its number only.",
+            "Each work item is a row in the database and a task. A message contains only the row's number.",
             "",
             *_mermaid("flowchart LR", _queues()),
         ]

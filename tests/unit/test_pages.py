@@ -326,7 +326,7 @@ def test_the_overview_warns_where_the_liver_touches_an_end_of_the_stack() -> Non
 
 LACKING = (
     "The scanner made 40 images in this acquisition. The series holds 24: "
-    "slices may be missing at an end, or the others belong to another reconstruction."
+    "slices may be missing at an end, or the other images belong to another reconstruction."
 )
 CUT_OFF = "An association of the sender ended without a release while this series came."
 

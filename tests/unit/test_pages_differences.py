@@ -103,11 +103,13 @@ def test_the_part_of_the_unsure_region_that_is_taken_in() -> None:
     large = liver()
     large[3:27, 35:40, 5:35] = 1
     said = of_the_unsure(liver(), [large, liver()], unsure, SPACING)
-    assert said == ["takes in 50 % of the 144 ml where the model is unsure; the others: 50 to 100 %"]
+    assert said == [
+        "contains 50 % of the 144 ml where the model is unsure; the other candidates: 50 to 100 %"
+    ]
     said = of_the_unsure(large, [liver(), liver()], unsure, SPACING)
-    assert said == ["takes in 100 % of the 144 ml where the model is unsure; the others: 50 %"]
+    assert said == ["contains 100 % of the 144 ml where the model is unsure; the other candidates: 50 %"]
     said = of_the_unsure(liver(), [liver()] * 3, unsure, SPACING)
-    assert said == ["takes in 50 % of the 144 ml where the model is unsure, as the others do"]
+    assert said == ["contains 50 % of the 144 ml where the model is unsure, like the other candidates"]
     assert of_the_unsure(liver(), [large], np.zeros_like(unsure), SPACING) == []
 
 

@@ -98,7 +98,7 @@ def settled(tmp_path: Path) -> Iterator[OfferedCase]:
 def test_its_notice_asks_to_accept_or_to_reject(settled: OfferedCase) -> None:
     notices = [dcmread(settled.path(result)) for result in settled.results(ResultKind.NOTICE)]
     assert str(notices[-1].ImageComments) == (
-        "Round 2: nothing is left in doubt. UAIR R2C1 is what was selected. "
+        "Round 2: no uncertain region is left. UAIR R2C1 is the selected segmentation. "
         "To accept it, send it to UAIR_ACCEPT. If it does not fit, send it to UAIR_REJECT."
     )
     assert len(settled.results(ResultKind.CANDIDATE)) == 5

@@ -30,7 +30,7 @@ from uair_node.rendering.differences import cut_off_ends
 
 LACKING = (
     "The scanner made 16 images in this acquisition. The series holds 13: "
-    "slices may be missing at an end, or the others belong to another reconstruction."
+    "slices may be missing at an end, or the other images belong to another reconstruction."
 )
 
 

@@ -21,13 +21,7 @@ def init(
         ),
     ] = False,
 ) -> None:
-    """Write an example configuration with comments. No existing file is overwritten.
-
-    Raises
-    ------
-    InputError
-        ``file-exists``, ``file-unwritable``.
-    """
+    """Write an example configuration with comments. No existing file is overwritten."""
     text = resources.files("dicom_config").joinpath("hospital.yaml" if department else "embedded.yaml")
     try:
         with file.open("x", encoding="utf-8") as output:

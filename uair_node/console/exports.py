@@ -126,7 +126,14 @@ def _objects(round_: Round, k: int) -> list[Result]:
 
 NUMBERS = (
     Export("csv", "CSV", "a line for each number, with its interval", "-measurements.csv", "text/csv", _csv),
-    Export("json", "JSON", "the same, and what changed", "-measurements.json", "application/json", _json),
+    Export(
+        "json",
+        "JSON",
+        "the same numbers, and their changes",
+        "-measurements.json",
+        "application/json",
+        _json,
+    ),
 )
 SEGMENTATIONS = (
     Export(
@@ -137,7 +144,14 @@ SEGMENTATIONS = (
         "application/gzip",
         _nifti,
     ),
-    Export("stl", "STL", "a surface for each, in LPS, mm, as a zip", "-stl.zip", "application/zip", _stl),
+    Export(
+        "stl",
+        "STL",
+        "a surface for each structure, in LPS, mm, as a zip",
+        "-stl.zip",
+        "application/zip",
+        _stl,
+    ),
     Export("glb", "glTF", "all surfaces with names and colours", ".glb", "model/gltf-binary", _glb),
     Export(
         "dicom",

@@ -71,7 +71,7 @@ def take_report(context: Context, calling_ae: str, report: Report) -> None:
         destinations = {row.destination for row in rows}
     for name in destinations:
         close_rounds_at(context, name)
-    words = "storage commitment reported by %r: %d committed, %d failed, %d of them ours"
+    words = "storage commitment report of %r: %d committed, %d failed; %d are objects of this node"
     log.info(words, calling_ae, len(report.committed), len(report.failed), len(rows))
 
 

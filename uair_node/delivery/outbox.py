@@ -74,7 +74,7 @@ def _readable(context: Context, destination: AnyDestination) -> Iterator[Outgoin
             yield OutgoingInstance(key, sop_class_uid, path)
             continue
         context.store.require_available()  # without this check, an outage of the store would park all objects
-        error = result_unreadable("it is not there") if kept else result_deleted()
+        error = result_unreadable("the file does not exist") if kept else result_deleted()
         _record(context, destination, SendResult(key, DeliveryVerdict.PARK, reason_of(error)))
 
 

@@ -87,7 +87,7 @@ def decode_frames(dataset: Dataset, first: int = 0) -> Iterator[npt.NDArray[Any]
 
 def _cells(dataset: Dataset, frame: bytes) -> npt.NDArray[Any]:
     if int(dataset.get("SamplesPerPixel") or 1) != 1 or int(dataset.BitsAllocated) not in (8, 16, 32):
-        raise ValueError("the pixel cells are no whole numbers of one sample")
+        raise ValueError("the pixels are not integers with one sample each")
     kind = "i" if dataset.get("PixelRepresentation") else "u"
     cell = np.dtype(f"<{kind}{int(dataset.BitsAllocated) // 8}")
     size = int(dataset.Rows) * int(dataset.Columns) * cell.itemsize

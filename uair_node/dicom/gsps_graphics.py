@@ -212,7 +212,7 @@ def _pixels(annotation: _Annotation, points: Points, units: object) -> Points:
     if named == "DISPLAY" and annotation.area is not None:
         return annotation.area.pixels(points)
     raise refused(
-        "mark-unreadable", "has units that give no place in the image", "Draw it on the image itself."
+        "mark-unreadable", "has units that do not refer to the image", "Draw it on the image itself."
     )
 
 

@@ -174,7 +174,7 @@ def _read(dataset: Dataset) -> Reading:
         if not draws:
             raise refused(
                 "mark-empty",
-                "is missing: the presentation state draws nothing",
+                "is missing: the presentation state has no graphic",
                 "Draw a graphic on the image, and save it.",
             )
         references = sources = _unique(

@@ -232,7 +232,7 @@ class _Telling:
         if label > _ORGAN + _MOST_LESIONS:
             raise InputError(
                 "edited-unreadable",
-                f"The returned segmentation has more than {_MOST_LESIONS} lesions, with those of the case.",
+                f"With the lesions of the case, the returned segmentation has more than {_MOST_LESIONS}.",
                 "Save lesions that belong together as one segment.",
             )
         return label

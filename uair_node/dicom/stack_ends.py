@@ -38,5 +38,5 @@ def warnings_of(headers: Sequence[SliceHeader]) -> tuple[str, ...]:
     held = held if held > 1 else len(headers)
     return (
         f"The scanner made {made} images in this acquisition. The series holds {held}: "
-        "slices may be missing at an end, or the others belong to another reconstruction.",
+        "slices may be missing at an end, or the other images belong to another reconstruction.",
     )

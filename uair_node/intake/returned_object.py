@@ -132,7 +132,7 @@ def _check_allowed(context: Context, received: ReceivedInstance) -> None:
     if not node.admits(received.verb, *sender, received.certificate):
         raise InputError(
             "tag-not-allowed",
-            f"Its tag asks to {received.verb}, but its sender has no right to this verb.",
+            f"The object's tag has the verb {received.verb}, but no `allow` rule gives its sender this verb.",
             f"Add the verb `{received.verb}` to an `allow` rule of this sender.",
         )
 

@@ -68,9 +68,9 @@ def read_instance(instance: OutgoingInstance) -> Dataset | SendResult:
         dataset: Dataset = dcmread(BytesIO(file))
         if is_whole(file):
             return dataset
-        return _parked(instance, result_unreadable("its end is missing"))
+        return _parked(instance, result_unreadable("the end of the file is missing"))
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
-        return _parked(instance, result_unreadable("it is not there"))
+        return _parked(instance, result_unreadable("the file does not exist"))
     except OSError as error:
         reason = result_unreadable(os.strerror(error.errno) if error.errno else "damaged")
         return SendResult(

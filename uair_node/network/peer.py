@@ -15,8 +15,8 @@ CHECK_TITLE = "UAIR_CHECK"
 """The calling AE title of `uair check` when it tests the node's own port."""
 
 _NEAREST_MISS = {
-    "verbs": "no allow rule for this AE title of ours",
-    "calling_ae": "no allow rule for its AE title",
+    "verbs": "no allow rule for the called AE title",
+    "calling_ae": "no allow rule for the calling AE title",
     "networks": "no allow rule for its network",
     "certificates": "no allow rule for its certificate",
 }

@@ -55,7 +55,7 @@ def _summary(cohort: Cohort) -> str:
         ("with lesions", str(len(with_lesions))),
         ("liver, median", _number([case.liver_ml for case in cases], "ml", 0)),
         (
-            "lesions together where there are any, median",
+            "all lesions of a case with lesions, median",
             _number([c.lesions_ml for c in with_lesions], "ml", 1),
         ),
         ("rounds, median", _number([case.rounds for case in cases], "", 1)),

@@ -55,7 +55,7 @@ EXPLANATIONS: Mapping[str, Explanation] = {
     ),
     _REASON.APPLICATION_CONTEXT_NOT_SUPPORTED: Explanation(
         "It asks for another application context.",
-        "The peer does not use DICOM's application context; find out what it is.",
+        "Find out which program connects. It does not use DICOM's application context.",
     ),
     _REASON.LOCAL_LIMIT_EXCEEDED: Explanation(
         "node.max_associations associations are open, and none ended while the peer waited.",

@@ -131,10 +131,10 @@ def of_the_unsure(
         round(100.0 * np.count_nonzero((volume > 0) & uncertain) / total) for volume in (labels, *siblings)
     )
     ml = total * float(np.prod(spacing_mm)) / 1000.0
-    among = f"; the others: {min(others)} to {max(others)} %" if others else ""
+    among = f"; the other candidates: {min(others)} to {max(others)} %" if others else ""
     if len(set(others)) == 1:
-        among = ", as the others do" if own in others else f"; the others: {others[0]} %"
-    return [f"takes in {own} % of the {ml:.0f} ml where the model is unsure{among}"]
+        among = ", like the other candidates" if own in others else f"; the other candidates: {others[0]} %"
+    return [f"contains {own} % of the {ml:.0f} ml where the model is unsure{among}"]
 
 
 def against_reference(

@@ -146,7 +146,7 @@ def overview_figure(scene: Scene) -> Figure:
     count = len(scene.candidates)
     title = f"UAIR round {scene.round}: {count} candidates, where they differ most"
     if count == 1:
-        title = f"UAIR round {scene.round}: nothing is left in doubt; accept this candidate or reject it"
+        title = f"UAIR round {scene.round}: no uncertain region is left; accept this candidate or reject it"
     return sheet_figure(
         scene.values,
         scene.spacing_mm,

@@ -207,13 +207,13 @@ def _about_start(case: Case, selection: Selection, round_: Round) -> Notice:
 
 
 def _about_round(case: Case, round_: Round, titles: AeTitles) -> Notice:
-    assert round_.published_at is not None, "only published rounds are told"
+    assert round_.published_at is not None, "a notice is about a published round"
     first, last = codes.content_label(round_.number, 1), codes.content_label(round_.number, 4)
     heading, text = "is ready", f"Four candidates: {first} to {last}. {how_to_answer(titles)}"
     if len(round_.candidates) == 1:
-        heading = "nothing is left in doubt"
+        heading = "no uncertain region is left"
         text = (
-            f"{first} is what was selected. To accept it, send it to {titles.accept}. "
+            f"{first} is the selected segmentation. To accept it, send it to {titles.accept}. "
             f"If it does not fit, send it to {titles.reject}."
         )
     return Notice(

@@ -89,7 +89,7 @@ class FlaggedImages:
         if len(on_all) > 1:
             raise InputError(
                 "mark-several-lesions",
-                "The Key Object drops a lesion, and several lie on its images.",
+                "The Key Object drops a lesion, and several lesions lie on its images.",
                 "Flag an image with that lesion alone, or measure the lesion with the word in the label.",
             )
         return on_all.pop()

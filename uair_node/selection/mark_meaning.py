@@ -344,7 +344,10 @@ def contradiction(*, in_one_report: bool) -> InputError:
         sentence = "One place is marked as a lesion and as no lesion."
         remedy = "Delete one of the two marks and send the report again."
     else:
-        sentence = "A mark contradicts an earlier report to this round: a lesion there, no lesion here."
+        sentence = (
+            "A mark contradicts an earlier report to this round. Only one of them says that the place has "
+            "a lesion."
+        )
         remedy = (
             "Send it again for the next four, or pick a candidate: that replaces all marks of this round."
         )

@@ -132,7 +132,8 @@ def _claim(context: Context, item_id: int, kind: WorkKind | None) -> Claim | Non
     with context.database.transaction() as session:
         named = session.get(WorkItem, item_id)
         if named is not None and kind not in (None, named.kind):
-            log.warning("a message for %s names %s %s: left alone", kind, named.kind, named.subject)
+            words = "a message for %s names a work item of another kind, %s %s: ignored"
+            log.warning(words, kind, named.kind, named.subject)
             return None
         item = work_items.claim(session, item_id, owner, settings.lease_s)
         if item is None:
@@ -231,7 +232,11 @@ def _kept_lease(context: Context, claim: Claim) -> Iterator[None]:
                         claim.lost.set()
                         return
             except TransientError:
-                log.warning("lease of %s %s not renewed, database away", claim.kind, claim.subject)
+                log.warning(
+                    "the lease of %s %s is not renewed, because the database does not answer",
+                    claim.kind,
+                    claim.subject,
+                )
 
     keeper = threading.Thread(target=keep, name="lease", daemon=True)
     keeper.start()

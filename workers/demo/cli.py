@@ -35,7 +35,8 @@ def phantom(
 def demo(
     ct: Annotated[Path | None, typer.Option(help="Folder with a CT series; without it, a phantom.")] = None,
     masks: Annotated[
-        Path | None, typer.Option(help="Its true masks: folder or zip of DICOM masks, SEG, or NIfTI.")
+        Path | None,
+        typer.Option(help="True masks of the series: folder or zip of DICOM masks, SEG, or NIfTI."),
     ] = None,
     output: Annotated[Path, typer.Option(help="Folder for pictures and objects.")] = Path("demo-output"),
     rounds: Annotated[int, typer.Option(min=1, max=9)] = 3,

@@ -60,7 +60,7 @@ def window_in_use(window: Window, digest: str) -> Literal["sam", "medsam"]:
         return "sam"
     raise ConfigError(
         "checkpoint-window",
-        f"The checkpoint with SHA-256 {digest[:12]}… does not name its normalisation, SAM's or MedSAM's.",
+        f"The checkpoint with SHA-256 {digest[:12]}… is unknown, and so is its normalisation.",
         "Set `engine.window` to medsam for MedSAM and checkpoints that were trained like it, else to sam.",
     )
 

@@ -118,7 +118,7 @@ class TemplateFolder:
             raise ConfigError(
                 "template-unknown",
                 f"There is no template {name} in {self.path}.",
-                "See `uair templates list`; the packaged ones cannot be removed.",
+                "See `uair templates list`. Packaged templates cannot be removed.",
             )
         self._path(name).unlink()
 

@@ -52,7 +52,7 @@ def run_worker(settings: Settings, queue: QueueName) -> None:
         "--without-gossip",
         "--without-mingle",
     ]
-    worker_ready.connect(lambda **_: log.info("waits for tasks from %s", queue.value), weak=False)
+    worker_ready.connect(lambda **_: log.info("the worker waits for tasks from %s", queue.value), weak=False)
     # The pool is forked before the worker is ready, so its children inherit no open port and no thread.
     worker_ready.connect(lambda **_: ServiceWatch(_is_live).start(), weak=False)
     monitoring = _monitoring(settings, queue)

@@ -87,7 +87,7 @@ def list_(
 
 @templates_app.command()
 def remove(
-    name: Annotated[str, typer.Argument(help="Its name, see `uair templates list`.")],
+    name: Annotated[str, typer.Argument(help="Name of the template, see `uair templates list`.")],
     config: ConfigOption = None,
 ) -> None:
     """Remove one of the site's own templates."""

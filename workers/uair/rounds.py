@@ -16,7 +16,7 @@ from workers.uair.preference import radius_mm
 from workers.uair.state import RoundState, TargetState
 
 SIZES = ("most inclusive", "inclusive", "tight", "tightest")
-SETTLED = ("as selected, nothing left in doubt",)
+SETTLED = ("as selected, no uncertain region left",)
 SIZES_AFTER_PICK = ("as selected", "most inclusive", "in between", "tightest")
 
 

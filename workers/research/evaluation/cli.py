@@ -76,7 +76,9 @@ def evaluate(
         results, skipped = run(sources, section, options, jobs=jobs, progress=show)
     if not results:
         raise InputError(
-            "no-usable-case", f"No case could be used: {skipped[0].reason}", "Correct what the reason names."
+            "no-usable-case",
+            f"No case could be used: {skipped[0].reason}",
+            "Correct this fault, then run the command again.",
         )
     what = (
         f"{phantoms} {profile} phantoms from seed {seed}"

@@ -235,5 +235,7 @@ def _no_case(path: Path) -> InputError:
 def _ambiguous(name: str, paths: Sequence[Path]) -> InputError:
     listed = ", ".join(path.name for path in paths)
     return InputError(
-        "truth-ambiguous", f"More than one could be the truth of {name}: {listed}.", "Name one by --masks."
+        "truth-ambiguous",
+        f"Several files could be the truth of {name}: {listed}.",
+        "Name one of them by --masks.",
     )

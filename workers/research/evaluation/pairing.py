@@ -134,11 +134,11 @@ def _truth_of(ct: _Volume, cts: list[_Volume], labels: list[_Volume]) -> Path | 
         own = livers
     if len(own) > 1:
         listed = ", ".join(label.path.name for label in own)
-        raise _ambiguous(f"More than one could be the truth of {ct.path.name}: {listed}.")
+        raise _ambiguous(f"Several files could be the truth of {ct.path.name}: {listed}.")
     (truth,) = own
     owners = [other.path.name for other in rivals if truth.closeness(other) == best]
     if len(owners) > 1:
-        raise _ambiguous(f"{truth.path.name} could be the truth of more than one: {', '.join(owners)}.")
+        raise _ambiguous(f"{truth.path.name} could be the truth of several CTs: {', '.join(owners)}.")
     return truth.path
 
 

@@ -215,7 +215,9 @@ def _offers(results: Sequence[CaseResult]) -> Grid:
         "M_unc that is error",
         "DSC, M_unc corrected",
     )
-    return Grid("Single lesions from given boxes: what a round offers, and what it doubts", columns, rows)
+    return Grid(
+        "Single lesions from given boxes: the candidates and the uncertain region of a round", columns, rows
+    )
 
 
 def _preferences(results: Sequence[CaseResult]) -> Grid:
@@ -253,7 +255,7 @@ def _strokes(results: Sequence[CaseResult]) -> Grid:
         "tight boxes, median",
         "lines / boxes",
     )
-    return Grid("What the measuring reader draws a case", columns, tuple(rows))
+    return Grid("Lines of the measuring reader per case", columns, tuple(rows))
 
 
 def _detection(results: Sequence[CaseResult]) -> Grid:
@@ -287,7 +289,7 @@ NOTES = (
     "that the engine offered by itself, with tight boxes. *missed*: the other lesions of 10 mm and more. "
     "Seconds are computing time up to the result; picks count candidates picked and lines drawn, for "
     "*manual* boxes drawn. Reader s: 14 s a pick (from the paper's Table 1), 4 s a box (assumed). "
-    "ASSD and HD95: where something was drawn."
+    "ASSD and HD95: for lesions with a result that is not empty."
 )
 
 
