@@ -154,7 +154,7 @@ def test_a_restored_case_goes_on(site: Site) -> None:
     site.data.mkdir()
     site.run("restore-database")
     site.run("restore-files")
-    assert "0 images were taken in again" in site.run("recover")
+    assert "0 images were registered again" in site.run("recover")
     context = site.open()  # its schema is current
     assert _told(context) == before
     with context.database.transaction() as session:
@@ -259,7 +259,7 @@ def test_an_older_database_beside_newer_files_and_messages_loses_nothing(site: S
 
     context = site.open()
     assert _told(context) == before
-    wait_until(lambda: assemble(context) == 1, "a case of the series that was taken in again")
+    wait_until(lambda: assemble(context) == 1, "a case of the series that was registered again")
     with context.database.transaction() as session:
         again = session.get_one(Case, 2)
         assert (again.digest, again.state, again.instance_count) == (digest, CaseState.READY, 16)

@@ -57,7 +57,7 @@ def test_results_go_out_over_tls(dcmtk: Dcmtk, site: TlsSite, tmp_path: Path) ->
         ("viewer", "authority", "router", "", "IP address mismatch"),
         ("node", "authority", "router", "other.example", "Hostname mismatch"),
         ("node", "foreign", "router", "", "it does not accept our certificate (tlsv1 alert unknown ca)"),
-        ("node", "authority", None, "", "it wants a certificate of ours, and gets none"),
+        ("node", "authority", None, "", "it requests a certificate from us; none is configured"),
     ],
     ids=["foreign-ca", "expired", "no-address", "other-name", "we-are-not-trusted", "we-show-none"],
 )
