@@ -253,7 +253,7 @@ def test_an_older_database_beside_newer_files_and_messages_loses_nothing(site: S
     site.drop_messages()
     told = site.run("recover")
     assert "16 images were registered again." in told
-    assert re.search(rf"{kept}: an answer or note of .* has to send it again", told)
+    assert re.search(rf"{kept}: an answer or note of .* must send it again", told)
     assert "spool/half/0.dcm: no DICOM instance." in told
     assert "Case 1: 2 images are gone. Send its series again." in told, "this test's case has no files"
 
