@@ -184,7 +184,7 @@ def notices_number() -> int:
 
 def notices_description() -> str:
     """Return the Series Description of a case's notices."""
-    return "UAIR NOTICES what became of your selections"
+    return "UAIR NOTICES outcome of your selections"
 
 
 def long_string(text: str) -> str:

@@ -176,7 +176,7 @@ class ResultsSection(Section):
         PageSeries.ROUND, description="`round`: a series of pages for each round; `case`: one for all rounds"
     )
     notices: bool = Field(
-        True, description="send a picture into the study that says what became of each selection"
+        True, description="send a picture with the outcome of each selection into the study"
     )
     follow_up: bool = Field(
         True,

@@ -62,7 +62,7 @@ def test_the_headline_is_what_a_reader_should_see_first() -> None:
     assert headline(liver(), [lesion] * 3, SPACING) == "without lesion 1, unlike most others"
     large[10:14, 10:20, 10:20] = 2
     assert headline(large, others, SPACING) == "only here: lesion 1 (8.0 ml)", "a lesion counts more"
-    assert headline(liver(), others, SPACING) == "hardly differs from the others"
+    assert headline(liver(), others, SPACING) == "hardly differs from the other candidates"
     assert headline(liver(), [], SPACING) == ""
 
 
@@ -86,7 +86,7 @@ def test_a_lesion_that_only_one_has_or_lacks_is_named() -> None:
 
 
 def test_equals_have_nothing_to_tell() -> None:
-    assert against_siblings(liver(), [liver()] * 3, SPACING) == ["hardly differs from the others"]
+    assert against_siblings(liver(), [liver()] * 3, SPACING) == ["hardly differs from the other candidates"]
     assert against_siblings(liver(), [], SPACING) == ["the only candidate"]
 
 

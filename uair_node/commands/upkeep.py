@@ -25,7 +25,9 @@ def _group() -> None:
 
 def tidy(
     config: ConfigOption = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be deleted.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only show the files that would be deleted.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Delete data whose `retention` is over. Cases that wait for a reader or for a delivery are kept."""

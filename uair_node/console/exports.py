@@ -110,7 +110,7 @@ def _dicom(console: ConsoleApp, request: ConsoleRequest) -> bytes:
     files = [console.context.store.fetch_if_kept(path) for path in paths if path]
     found = {path.name: path.read_bytes() for path in files if path is not None}
     if not found:
-        sentence = f"Round {number} has no such objects here."
+        sentence = f"The node has none of the requested objects of round {number}."
         raise InputError(
             "no-such-page", sentence, "Retention may have deleted them. Look for them in the archive."
         )

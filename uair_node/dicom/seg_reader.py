@@ -222,7 +222,7 @@ class _Placement:
         first = np.rint(origin).astype(int)
         if named is not None and not whole_steps[0].any() and named != first[0]:
             if abs(named - origin[0]) > _OFF_SLICE + 1e-3:
-                raise _unreadable("A frame names another slice than the one at its position.")
+                raise _unreadable("A frame references another slice than the slice at its position.")
             first[0] = named
         index = first[:, None] + whole_steps.astype(int) @ np.vstack(np.nonzero(mask))
         if (index < 0).any() or (index >= np.array(self._shape)[:, None]).any():

@@ -318,7 +318,7 @@ def _require_current(crl: Path) -> None:
     if ends and min(ends) <= datetime.now(UTC):
         raise ConfigError(
             "crl-expired",
-            f"{crl} is too old: its CA promised the next one for {min(ends):%Y-%m-%d %H:%M} UTC.",
+            f"{crl} is too old: its CA announced the next list for {min(ends):%Y-%m-%d %H:%M} UTC.",
             "Fetch the newest CRL from the CA, at least as often as it appears.",
         )
 

@@ -82,7 +82,7 @@ def _roles() -> str:
         ("Verification SCP and SCU", _name(Verification), "as in storage"),
         (
             "Storage Commitment SCU",
-            f"{commitment}; the report is taken on the same association or on a new one",
+            f"{commitment}; the report is accepted on the same association or on a new association",
             ", ".join(_name(syntax) for syntax in reporting_context().transfer_syntax),
         ),
         (

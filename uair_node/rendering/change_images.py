@@ -197,7 +197,7 @@ class _Page:
             words = "new" if link.fate == Fate.NEW else "no longer seen"
             return [f"{name}: {words}", f"{size:.1f} ml, {long:.0f} mm"]
         if link.earlier_ml is None or link.volume_change is None:
-            return [f"{name}: part of a split one", f"{link.ml:.1f} ml"]
+            return [f"{name}: part of a split lesion", f"{link.ml:.1f} ml"]
         how = {Fate.SPLIT: " (split)", Fate.MERGED: " (merged)"}.get(link.fate, "")
         change = f"{100 * link.volume_change:+.0f} %"
         lines = [
@@ -308,7 +308,7 @@ def _name_ends(axes: Axes, ends: Sequence[tuple[float, float, str, str]]) -> Non
 
 
 def accepted_words(change: FollowUp) -> list[str]:
-    """Return sentences about accepted kinds of candidates, drawing widths, and a fair comparison."""
+    """Return sentences that compare how widely this study's and the earlier study's results were drawn."""
     then, now = (
         ", ".join(filter(None, (f'"{kind}"' if kind else "", _drawn(mm))))
         for kind, mm in zip(change.kinds, change.beyond_mm, strict=True)

@@ -97,7 +97,7 @@ def against_siblings(
         *_lesions(own, others),
         *(region.words for region in _regions(labels, siblings, spacing_mm)),
     ]
-    return said or ["hardly differs from the others"]
+    return said or ["hardly differs from the other candidates"]
 
 
 def headline(labels: Labels, siblings: Sequence[Labels], spacing_mm: Spacing, organ: str = LIVER.name) -> str:

@@ -87,7 +87,7 @@ def write_rejection(volume: Volume, withdrawn: Sequence[Withdrawn], request: Rej
     words = codes.companion_description(kind, provenance.round, request.reason)
     if request.number_of_case is not None:
         number = codes.case_companion_number(kind)
-        words = codes.case_companion_description(kind, "what no longer holds")
+        words = codes.case_companion_description(kind, "withdrawn results")
     rejected = [_header(source, instance) for instance in withdrawn]
     device = ObserverContext(
         observer_type=standard.DCM.Device,

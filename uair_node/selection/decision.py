@@ -21,7 +21,7 @@ TAKES_REPETITIONS = (_S.AWAITING_SELECTION, _S.REFINING, _S.ACCEPTED)
 _ENDS = {
     _S.ACCEPTED: "is accepted",
     _S.EXPIRED: "expired without an answer",
-    _S.SUPERSEDED: "is replaced by a newer one",
+    _S.SUPERSEDED: "is replaced by a newer case",
     _S.FAILED: "failed",
     _S.REJECTED: "is rejected",
 }

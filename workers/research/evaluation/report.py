@@ -153,10 +153,10 @@ def _methods(results: Sequence[CaseResult], reader: str) -> Grid:
     )
     titles = {
         "best": "Methods; the reader picks the best by Dice",
-        "noisy": "The same, a reader who takes the second best in 3 of 10 picks",
-        "whole": "The same, a reader who picks one candidate for all targets",
-        "parts": "The same, a reader who answers for each part of a target, too",
-        "measuring": "A reader who measures each lesion that round 1 missed, and then picks",
+        "noisy": "Methods; in 3 of 10 picks, the reader takes the second best",
+        "whole": "Methods; the reader picks one candidate for all targets",
+        "parts": "Methods; the reader answers for each part of a target, too",
+        "measuring": "Methods; the reader measures each lesion that round 1 missed, and then picks",
     }
     return Grid(titles[reader], columns, rows)
 
@@ -236,7 +236,7 @@ def _preferences(results: Sequence[CaseResult]) -> Grid:
     reached = f"DSC >= {REACHED_DICE}"
     columns = ("preference", "prior", "n", "rounds [95 % CI]", reached, "round 1", "at the end")
     return Grid(
-        "Readers of a fixed preference: rounds until it is reached; DSC with what they want", columns, rows
+        "Readers of a fixed preference: rounds until it is reached; DSC with the wanted shape", columns, rows
     )
 
 
