@@ -216,7 +216,7 @@ class _Placement:
         elif named is not None and self._size == self._shape[1:]:
             origin, steps = np.array([named, 0.0, 0.0]), np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
         else:
-            raise _unreadable("A frame has neither a position nor one source image of its size.")
+            raise _unreadable("A frame has neither a position nor a single source image of the same size.")
         whole_steps = np.rint(steps)
         self._check_on_grid(origin, steps, in_slice=not whole_steps[0].any())
         first = np.rint(origin).astype(int)

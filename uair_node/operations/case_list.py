@@ -73,7 +73,7 @@ ALL_CASES = CaseFilter()
 
 
 def is_order(sort: str) -> bool:
-    """Return whether `sort` is an order of cases: a column's name, for descending order after ``-``."""
+    """Return whether `sort` names an order of cases: a column, with ``-`` before it for descending order."""
     return sort.removeprefix("-") in _COLUMNS
 
 

@@ -98,7 +98,7 @@ class EmbeddedPredictor:
 
 
 def _different(prompts: Prompts) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Return the first row of each pair of slice and mask ``(U,)``, and the pair of each row ``(P,)``."""
+    """Return the first row of each unique pair of slice and mask ``(U,)``, and each row's pair ``(P,)``."""
     rows: dict[tuple[int, bytes], int] = {}
     first: list[int] = []
     like: list[int] = []
