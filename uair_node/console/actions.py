@@ -179,7 +179,9 @@ def _answer(verb: Verb) -> Apply:
     def apply(session: Session, case: Case, form: Form, actor: str) -> str:
         text, number = form.get("candidate", ""), form.get("round", "")
         if verb != Verb.REJECT and not (text.isdecimal() and len(text) == 1):
-            raise InputError("no-such-candidate", "No candidate was chosen.", "Choose one of the four.")
+            raise InputError(
+                "no-such-candidate", "No candidate was chosen.", "Choose one of the four candidates."
+            )
         answer = ReaderChoice(None) if verb == Verb.REJECT else choice_in(form, int(text))
         of_round = int(number) if number.isdecimal() and len(number) < 4 else None
         newest = case.offered_round is None or of_round in (None, case.offered_round.number)

@@ -261,13 +261,14 @@ def find_dropped_findings(context: Context, verb: Verb, reading: Reading) -> Mar
         raise InputError(
             "mark-needs-candidate",
             "The object drops a finding and accepts none of the candidates.",
-            "Name the candidate to accept, or send the object to UAIR_PICK and accept one of the next four.",
+            "Name the candidate to accept. Or send the object to UAIR_PICK, and accept one of the next "
+            "candidates.",
         )
     if older:
         raise InputError(
             "mark-older-round",
             "The object drops a finding and names a candidate or page that the newest round does not have.",
-            "Name one of the newest four, or none.",
+            "Name one of the four newest candidates, or no candidate.",
         )
     changes = Changes(dropped={page.k for page in pages})
     return understand_changes(context, findings, changes, verb, named)

@@ -349,7 +349,7 @@ def contradiction(*, in_one_report: bool) -> InputError:
             "a lesion."
         )
         remedy = (
-            "Send it again for the next four, or pick a candidate: that replaces all marks of this round."
+            "Send it again for the next round, or pick a candidate: a pick replaces all marks of this round."
         )
     return InputError("marks-contradict", sentence, remedy)
 

@@ -174,7 +174,7 @@ def _open_round(context: Context, reading: Reading, offered: Collection[str]) ->
         raise InputError(
             "mark-older-round",
             "The report marks lesions and names a candidate or page that the newest round does not have.",
-            "Name the segmentation of one of the newest four, or none.",
+            "Name the segmentation of one of the four newest candidates, or no candidate.",
         )
     return round_
 
@@ -240,7 +240,8 @@ def _accepted(context: Context, what: _Said, round_: EditedRound, named: ReaderC
         raise InputError(
             "mark-needs-candidate",
             "The report drops a lesion and accepts none of the candidates.",
-            "Name the candidate to accept, or send the report to UAIR_PICK and accept one of the next four.",
+            "Name the candidate to accept. Or send the report to UAIR_PICK, and accept one of the next "
+            "candidates.",
         )
     left_out = (*marks.left_out, *("mark-needs-pick" for _ in marks.lesions))
     marks = Marks(drops=marks.drops, left_out=left_out, picked=True)
@@ -310,7 +311,7 @@ def _needs_pick(verb: Verb) -> InputError:
     return InputError(
         "mark-needs-pick",
         f"The report marks lesions and asks to {verb}. Marked lesions need new candidates first.",
-        "Send it to the AE title for picks (UAIR_PICK), and accept one of the next four.",
+        "Send it to the AE title for picks (UAIR_PICK), and accept one of the next candidates.",
     )
 
 

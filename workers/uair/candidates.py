@@ -88,7 +88,7 @@ def choose_four(
     weights
         ``(N,)`` probability of each member for `medoids`; uniform if None.
     fixed
-        A member that must be among the four.
+        A member that must be among the four candidates.
     """
     options = quadruples(len(masks))
     if fixed is not None:

@@ -209,7 +209,7 @@ def _offers(results: Sequence[CaseResult]) -> Grid:
         "round",
         "rule",
         "n",
-        "Dice between the four",
+        "Dice between candidates",
         "picks, bits",
         "error in M_unc",
         "M_unc that is error",
