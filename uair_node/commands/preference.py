@@ -37,7 +37,7 @@ def show_preference(config: ConfigOption = None, as_json: JsonOption = False) ->
 @preference_app.command()
 def reset(
     ae_title: Annotated[
-        str | None, typer.Argument(help="AE title whose preference is deleted; by default all.")
+        str | None, typer.Argument(help="AE title whose preference is deleted. Default: all AE titles.")
     ] = None,
     config: ConfigOption = None,
 ) -> None:

@@ -84,8 +84,8 @@ def _gauge(
 
 def _disk(settings: Settings) -> Iterator[Metric]:
     free = shutil.disk_usage(settings.data_dir).free
-    yield _gauge("uair_disk_free_bytes", "Free on the disk of the data folder.", [], [((), free)])
-    words = "If less is free, C-STORE is answered A700."
+    yield _gauge("uair_disk_free_bytes", "Free bytes on the disk of the data folder.", [], [((), free)])
+    words = "Limit of free bytes. Below this limit, C-STORE is answered A700."
     yield _gauge("uair_disk_least_free_bytes", words, [], [((), settings.intake.min_free_bytes)])
 
 
@@ -98,7 +98,7 @@ def _certificates(settings: Settings) -> Iterator[Metric]:
         if section is not None and section.certificate is not None:
             with suppress(OSError, ValueError):  # `uair check` reports the fault of the file
                 rows.append(((name,), certificate_end(section.certificate).timestamp()))
-    words = "End of our own certificate, for senders (node) or for a destination."
+    words = "End of validity of our own certificate, for senders (node) or for a destination."
     yield _gauge("uair_certificate_end_timestamp_seconds", words, ["of"], rows)
 
 

@@ -91,7 +91,7 @@ def cut_out(folder: Path, name: str) -> list[RealTumour]:
     Raises
     ------
     InputError
-        As `read_scan`.
+        The errors of `read_scan`.
     """
     scan = read_scan(folder, name)
     liver_hu = float(np.median(scan.hu[scan.labels == LIVER]))
