@@ -50,7 +50,7 @@ def one_image_a_slice(headers: Sequence[Dataset], volume: Volume) -> list[Datase
 
 
 def refer_to_frames(seg: Dataset, volume: Volume) -> None:
-    """Replace the UIDs that `one_image_a_slice` made by the real images and frame numbers."""
+    """Replace the UIDs of `one_image_a_slice` with the real images and frame numbers."""
     frames = {_stand_in(slice_): slice_ for slice_ in volume.slices if slice_.frame is not None}
     if not frames:
         return

@@ -28,7 +28,10 @@ templates_app = typer.Typer(
 def add(
     series: Annotated[Path, typer.Argument(help="Folder with a CT series that shows the whole liver.")],
     segmentation: Annotated[
-        Path, typer.Argument(help="Segmentation of its liver: DICOM SEG, DICOM masks (folder, zip) or NIfTI.")
+        Path,
+        typer.Argument(
+            help="Segmentation of the scan's liver: DICOM SEG, DICOM masks (folder, zip) or NIfTI."
+        ),
     ],
     config: ConfigOption = None,
 ) -> None:

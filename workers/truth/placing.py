@@ -16,7 +16,7 @@ _TOLERANCE_VOXELS = 0.2
 
 @dataclass(frozen=True)
 class Placement:
-    """The place of an image plane: slice `slice` of the source grid, after the flips."""
+    """The place of an image plane: the number of its slice on the source grid, and the flips of its axes."""
 
     slice: int
     rows_flipped: bool
