@@ -137,7 +137,8 @@ def associate(
         raise TransientError(
             "peer-rejects",
             f"{destination.name} rejects our association ({answers[0].reason_str.lower()}).",
-            f"Register our AE title {destination.calling_ae} there; check its own, {destination.ae_title}.",
+            f"Register our AE title {destination.calling_ae} there, and check the AE title "
+            f"{destination.ae_title} of the destination.",
         )
     if answers:
         raise aborted(destination)

@@ -29,9 +29,7 @@ def add(
     series: Annotated[Path, typer.Argument(help="Folder with a CT series that shows the whole liver.")],
     segmentation: Annotated[
         Path,
-        typer.Argument(
-            help="Segmentation of the scan's liver: DICOM SEG, DICOM masks (folder, zip) or NIfTI."
-        ),
+        typer.Argument(help="The liver's segmentation: DICOM SEG, DICOM masks (folder, zip) or NIfTI."),
     ],
     config: ConfigOption = None,
 ) -> None:

@@ -31,7 +31,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Undo this migration. Replaced answers look like effective ones again."""
+    """Undo this migration. Answers that it marked as replaced stay replaced."""
     op.drop_index("ix_selections_effective", "selections")
     with op.batch_alter_table("selections") as table:
         table.drop_column("candidates_round")
