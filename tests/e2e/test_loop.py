@@ -153,7 +153,7 @@ def _check_no_patient_data(deployment: Deployment) -> None:
     lines = [json.loads(line) for line in text.splitlines() if line.startswith("{")]
     bound = {(line.get("case"), line.get("round"), line.get("work")) for line in lines}
     assert {(1, 1, "compute"), (1, 2, "publish"), (1, 2, "finish")} <= bound
-    waiting = {f"waits for tasks from {queue}" for queue in ("uair.gpu", "uair.io")}
+    waiting = {f"the worker waits for tasks from {queue}" for queue in ("uair.gpu", "uair.io")}
     assert waiting <= {line["message"] for line in lines}
     ports = [deployment.monitoring_port + offset for offset in (0, 1, 2)]
     metrics = [urlopen(f"http://{HOST}:{port}/metrics", timeout=20).read().decode() for port in ports]
