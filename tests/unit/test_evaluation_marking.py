@@ -149,7 +149,7 @@ def test_the_tables_hold_the_reader_and_the_strokes(played: tuple[list[Measure],
     assert (total.cases, total.lesions, total.missed, total.refused) == (2, 11, 6, 1)
     assert (total.lines, total.boxes) == (3.0, (60 + drawn.boxes) / 2)
     text = as_markdown(HEADER, results)
-    assert "A reader who measures each lesion that round 1 missed" in text
+    assert "the reader measures each lesion that round 1 missed" in text
     assert f"| 2 | 11 | 6 | 1 | 3.0 | {total.boxes:.1f} | {3 / total.boxes:.3f} |" in text
     values = json.loads(json.dumps(as_json(HEADER, results)))
     assert values["strokes"]["lines"] == 3.0
