@@ -1,1 +1,1 @@
-"""Phantoms, and the training of the packaged networks."""
+"""Training of the packaged networks on phantoms and real CTs."""

@@ -1,6 +1,6 @@
 """`uair train`: one command for all networks. It shows the progress of a run and writes a log.
 
-torch is imported inside the command: `uair --help` stays quick.
+The command imports torch itself, so `uair --help` stays quick.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ console = Console(soft_wrap=True)
 
 
 UNFINISHED = 75
-"""Exit status of a run that ended after a chunk (EX_TEMPFAIL: the same command may be tried again)."""
+"""Exit status of a run that ended after a chunk (EX_TEMPFAIL). The command with --resume continues it."""
 
 
 class Network(StrEnum):
-    """The trainable networks, by ``train_NAME`` of the module ``workers.research.training.NAME``."""
+    """The trainable networks. Function ``train_NAME`` of ``workers.research.training.NAME`` trains it."""
 
     SAM = "sam"
     LOCALIZER = "localizer"
@@ -92,10 +92,10 @@ def train(
     checkpoint_every: Annotated[int, typer.Option(help="Iterations between checkpoints.")] = 50,
     device: Annotated[str, typer.Option(help="auto: a GPU where there is one.")] = "auto",
 ) -> None:
-    """Train a network on phantoms; finder and outliner of lesions on real CTs, too.
+    """Train a network on phantoms. Finder and outliner of lesions can learn from real CTs, too.
 
-    The command shows loss and figures while it runs, and at the end the figures on held-out phantoms. Beside
-    the weights it writes a checkpoint (for --resume) and a log with one JSON object a line.
+    The command shows loss and figures while it runs. At the end, it shows the figures on held-out phantoms.
+    It writes a checkpoint (for --resume) and a log (one JSON object a line) beside the weights.
     """
     from workers.research.training.training_run import TrainOptions
 

@@ -1,4 +1,4 @@
-"""Keep training geometries on disk. They are built once and read by every sample."""
+"""Keep training geometries on disk. Each geometry is built once, and samples read it."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from workers.phantoms.geometry import GENERATION, Geometry, training_geometry
 
 _LOG = logging.getLogger(__name__)
 
-# 16 MB each; what one loader keeps in memory
+# Geometries that a loader keeps in memory, 16 MB each.
 _KEPT_IN_MEMORY = 128
-# Places that samples choose from; more would only take memory.
+# Number of places from which samples choose. More places would only need memory.
 _PLACES = 20000
 
 
@@ -38,7 +38,7 @@ class Subject:
 
     @cached_property
     def liver_span(self) -> tuple[tuple[int, int], ...]:
-        """Half-open index range of the liver along z, y, x; the whole grid if there is none."""
+        """Half-open index range of the liver along z, y, x; the whole grid if there is no liver."""
         if not self.liver.any():
             return tuple((0, n) for n in self.liver.shape)
         hits = [np.flatnonzero(self.liver.any(axis=others)) for others in ((1, 2), (0, 2), (0, 1))]
@@ -46,17 +46,17 @@ class Subject:
 
     @cached_property
     def liver_voxels(self) -> NDArray[np.intp]:
-        """``(n, 3)`` indices of voxels spread over the liver."""
+        """``(n, 3)`` indices of voxels, evenly sampled from the liver."""
         return _thinned(np.argwhere(self.liver))
 
     @cached_property
     def surface_voxels(self) -> NDArray[np.intp]:
-        """``(n, 3)`` indices of voxels spread over the liver's surface."""
+        """``(n, 3)`` indices of voxels, evenly sampled from the liver's surface."""
         return _thinned(np.argwhere(self.liver & ~ndi.binary_erosion(self.liver, iterations=2)))
 
     @cached_property
     def lesion_slices(self) -> tuple[NDArray[np.int64], ...]:
-        """For each lesion the slices that show it. Each lesion has at least one."""
+        """The indices of the slices of each lesion. Lesions without a slice are left out."""
         numbers = range(1, self.geometry.lesions.count + 1)
         slices = (np.flatnonzero(self.geometry.lesion(n).any(axis=(1, 2))) for n in numbers)
         return tuple(found for found in slices if len(found))
@@ -68,7 +68,7 @@ def _thinned(places: NDArray[np.intp]) -> NDArray[np.intp]:
 
 @dataclass(frozen=True)
 class GeometryCache:
-    """A folder of training geometries with seeds 0 to `count`, one ``.npz`` each."""
+    """A folder of training geometries with seeds 0 to `count` - 1, each in a ``.npz`` file."""
 
     folder: Path
     count: int

@@ -31,12 +31,12 @@ from workers.truth.metrics import dice
 from workers.uair.grids import tight_box
 
 BATCH_SIZE = 1
-# Added to both parts of the Dice quotients, voxels.
+# Added to numerator and denominator of the Dice quotients, in voxels.
 _DICE_SMOOTHING = 50.0
-# Voxels; samples that show hardly any liver count little.
+# In voxels. It reduces the weight of samples that show hardly any liver.
 _LEAST_LIVER = 2000.0
 _AROUND_MM = (20.0, 15.0, 15.0)
-# A lesion counts as found if this part of it is marked, a mark as false if less of it is lesion.
+# A lesion is found if at least this part of it is marked. A mark is false if a smaller part of it is lesion.
 _HIT = 0.1
 
 
@@ -44,7 +44,7 @@ def train_lesions(options: TrainOptions, progress: ProgressCallback | None = Non
     """Train the lesion finder and write its weights.
 
     The figures are means over held-out phantoms. They are Dice of the liver and of the union of lesions, the
-    recall of lesions of 10 mm and more, and false findings a case.
+    recall of lesions of 10 mm and more, and false findings per case.
 
     Raises
     ------
@@ -68,7 +68,7 @@ def train_lesions(options: TrainOptions, progress: ProgressCallback | None = Non
 
 @dataclass(frozen=True)
 class LesionBatches(Dataset[tuple[Tensor, ...]]):
-    """Iteration -> batch: channels ``(B, 5, Z, Y, X)``, masks ``(B, 2, …)`` and weight ``(B, Z, Y, X)``.
+    """Map from iteration to batch: channels ``(B, 5, Z, Y, X)``, masks ``(B, 2, …)``, weight ``(B, …)``.
 
     If there are real cases, then the part `real_share` of the samples comes from them.
     """
@@ -80,7 +80,7 @@ class LesionBatches(Dataset[tuple[Tensor, ...]]):
     real_share: float = 0.0
 
     def __getitem__(self, iteration: int) -> tuple[Tensor, ...]:
-        """Draw the batch of a step."""
+        """Return the batch of a step, drawn at random from seed and iteration."""
         samples = [self._sample(iteration, index) for index in range(self.batch_size)]
         parts = ((sample.channels, sample.masks, sample.weight) for sample in samples)
         return tuple(torch.from_numpy(np.stack(part)) for part in zip(*parts, strict=True))
@@ -114,7 +114,7 @@ class LesionTask:
         return self.samples
 
     def step(self, network: nn.Module, batch: tuple[Tensor, ...], generator: torch.Generator) -> Step:
-        """Return loss and figures of a batch; a step has no random part.
+        """Return loss and figures of a batch. A step has no random part.
 
         Convolutions run in bfloat16 (half the time or less, if the processor multiplies such matrices).
         """
@@ -157,7 +157,7 @@ def _soft_dice(logits: Tensor, truth: Tensor) -> Tensor:
 
 
 def _focal(logits: Tensor, truth: Tensor, weight: Tensor, liver: Tensor) -> Tensor:
-    """Return the weighted focal cross-entropy (exponent 1), a sum over all voxels divided by the liver's.
+    """Return the weighted focal cross-entropy (exponent 1): the sum over all voxels per voxel of the liver.
 
     Voxels of lesions count `LESION_WEIGHT` times. Without this, the network found no lesion in the first
     hundreds of steps.
@@ -175,9 +175,9 @@ def _hard_dice(logits: Tensor, truth: Tensor) -> float:
 
 
 def _score(finder: LearnedLesions, phantom: Phantom) -> tuple[float, float, int, int, int]:
-    """Return Dice of liver and lesions.
+    """Return Dice of liver, Dice of lesions, and three counts.
 
-    Also return the number of found lesions of 10 mm, of all such lesions, and of false findings.
+    The counts are found lesions of 10 mm and more, all such lesions, and false findings.
     """
     labels, spacing = phantom.labels, phantom.spacing_mm
     around = tight_box(labels > 0).extended(_AROUND_MM, spacing, labels.shape)

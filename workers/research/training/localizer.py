@@ -30,7 +30,7 @@ from workers.uair.grids import Box
 from workers.uair.localize import Location
 
 BATCH_SIZE = 2
-# Added to both parts of the Dice quotient, voxels: volumes with hardly any liver count little.
+# Added to numerator and denominator of the Dice quotient, in voxels: volumes with little liver count less.
 _DICE_SMOOTHING = 50.0
 
 
@@ -38,7 +38,7 @@ def train_localizer(options: TrainOptions, progress: ProgressCallback | None = N
     """Train the localizer and write its weights.
 
     The figures are means over held-out phantoms. They are Dice of the coarse mask, the part of the liver
-    inside the box, and the distance of both lower ends.
+    inside the box, and the distance of both lower ends in mm.
 
     Raises
     ------
@@ -63,7 +63,7 @@ class LocalizerBatches(Dataset[tuple[Tensor, ...]]):
     batch_size: int
 
     def __getitem__(self, iteration: int) -> tuple[Tensor, ...]:
-        """Draw the batch of a step."""
+        """Return the batch of a step, drawn at random from seed and iteration."""
         height = int(np.random.default_rng([self.seed, iteration]).choice(HEIGHTS))
         parts = (self._sample(iteration, index, height) for index in range(self.batch_size))
         return tuple(torch.from_numpy(np.stack(part)) for part in zip(*parts, strict=True))
@@ -96,7 +96,7 @@ class LocalizerTask:
         return self.samples
 
     def step(self, network: nn.Module, batch: tuple[Tensor, ...], generator: torch.Generator) -> Step:
-        """Return loss and figures of a batch; a step has no random part.
+        """Return loss and figures of a batch. A step has no random part.
 
         Convolutions run in bfloat16, as for the lesion finder.
         """
@@ -127,9 +127,9 @@ class LocalizerTask:
 
 
 def _score(location: Location | None, phantom: Phantom) -> tuple[float, float, float]:
-    """Return Dice of the coarse mask, the part of the liver inside the box, and the lower ends' distance.
+    """Return Dice of the coarse mask, the part of the liver inside the box, and the distance of lower ends.
 
-    If nothing was found, the distance is the liver's height.
+    The distance is in mm. If no liver was found, then it is the liver's height.
     """
     liver = phantom.labels > 0
     step = phantom.spacing_mm[0]

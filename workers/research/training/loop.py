@@ -1,7 +1,7 @@
 """The training loop that all networks share: schedule, averaging, checkpoints, progress.
 
-The loop trains a `Task`. It does not know images or losses. Every batch and every random choice of a step
-is a pure function of (seed, iteration). So a resumed run gives the numbers of an uninterrupted run.
+The loop trains a `Task`. It does not depend on images or losses. Every batch and every random choice of a
+step is a pure function of (seed, iteration). So a resumed run gives the numbers of an uninterrupted run.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class _Run:
 
 
 def train(task: Task, options: TrainOptions, progress: ProgressCallback | None = None) -> TrainReport:
-    """Run a training to its end and write weights (the running average of the steps').
+    """Run a training to its end and write the weights: the running average over the steps.
 
     Raises
     ------
@@ -102,7 +102,7 @@ def learning_rate(peak: float, warm_up: int, iteration: int, fraction: float) ->
 
 
 def keep_freed_memory() -> None:
-    """Set glibc's allocator to keep freed blocks instead of returning them to the system.
+    """Let glibc's allocator keep freed blocks. It then does not return them to the system.
 
     Each step frees and allocates the same large tensors. Without page faults, training was 1.5 times faster.
     Without glibc, the function does nothing.
@@ -129,7 +129,7 @@ def _start(task: Task, options: TrainOptions) -> _Run:
 
 
 def _optimizer(task: Task, network: nn.Module) -> torch.optim.Optimizer:
-    """Return AdamW with weight decay for matrices and kernels, not for biases, norms, tokens, positions."""
+    """Return AdamW. Matrices and kernels have weight decay; biases, norms, tokens and positions have none."""
     decayed: list[nn.Parameter] = []
     free: list[nn.Parameter] = []
     for name, parameter in network.named_parameters():
@@ -150,14 +150,14 @@ def _load(task: Task, options: TrainOptions, first: int) -> Iterator[tuple[Tenso
         sampler=range(first, stop),
         num_workers=options.loaders,
         prefetch_factor=4 if options.loaders else None,
-        # a forked child of a process that has used OpenMP may hang
+        # A forked child of a process that has used OpenMP may hang.
         multiprocessing_context="spawn" if options.loaders else None,
     )
     return iter(loader)
 
 
 def _blend(task: Task, options: TrainOptions, run: _Run) -> None:
-    """Move the averaged weights towards other weights, if there are any to blend with."""
+    """Move the averaged weights towards the weights of `blend_with`, if there are any."""
     if options.blend_with is None:
         return
     other = task.network()
@@ -204,7 +204,7 @@ def _advance(
 
 @torch.no_grad()
 def _follow(run: _Run, averaging: float) -> None:
-    """Move the average towards the network, faster at the beginning."""
+    """Move the averaged weights towards the network's weights, faster at the beginning."""
     keep = min(averaging, run.iteration / (run.iteration + 20))
     for parameter, current in zip(run.average.parameters(), run.network.parameters(), strict=True):
         parameter.lerp_(current, 1 - keep)

@@ -1,4 +1,4 @@
-"""Losses of the promptable model: Dice with focal cross-entropy, best of three masks, IoU head."""
+"""Losses of promptable model and outliner: Dice with focal cross-entropy, best of three masks, IoU head."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-# Cross-entropy is divided by the object's share of the image, so that a lesion counts like a liver. Below a
-# share of 1/30, the weight stops growing.
+# Cross-entropy is divided by the object's share of the image, so that a lesion counts as much as a liver.
+# Below a share of 1/30, the weight is constant.
 _MAX_SIZE_WEIGHT = 30.0
 _SINGLE, _BEST, _ALL, _IOU = 0.3, 0.6, 0.1, 0.6
 
@@ -23,7 +23,7 @@ class MaskLoss:
     total
         Scalar to minimise.
     best
-        ``(P,)``: the token of 1 to 3 that fits best.
+        ``(P,)``: the token 1 to 3 with the smallest loss.
     iou
         ``(P, 4)``: true intersection over union of every token's mask.
     """
@@ -36,8 +36,8 @@ class MaskLoss:
 def mask_loss(logits: Tensor, predicted_iou: Tensor, truth: Tensor) -> MaskLoss:
     """Compare the four masks of each prompt with its truth.
 
-    The best of the three alternative masks learns most, so that the alternatives may specialise (SAM, section
-    3). The single-mask token always learns.
+    The best of the three alternative masks has the largest weight, so that the alternatives can specialise
+    (SAM, section 3). The single-mask token always has the same weight.
 
     Parameters
     ----------
@@ -46,7 +46,7 @@ def mask_loss(logits: Tensor, predicted_iou: Tensor, truth: Tensor) -> MaskLoss:
     predicted_iou
         ``(P, 4)``, output of the IoU head.
     truth
-        ``(P, h, w)`` in [0, 1]: how much of each cell belongs to the target.
+        ``(P, h, w)`` in [0, 1]: the part of each cell that belongs to the target.
     """
     wide = truth[:, None].expand_as(logits)
     losses = _dice_loss(logits, wide) + _focal_loss(logits, wide)
@@ -70,7 +70,7 @@ def outline_loss(logits: Tensor, truth: Tensor) -> Tensor:
 
 
 def _shared_out(losses: Tensor) -> tuple[Tensor, Tensor]:
-    """Return each prompt's loss ``(P,)`` from its answers' losses ``(P, A)``, and the best answer's index."""
+    """Return loss and index of the best alternative of each prompt, both ``(P,)``, from losses ``(P, A)``."""
     alternatives = losses[:, 1:]
     smallest, best = alternatives.min(dim=1)
     return _BEST * smallest + _SINGLE * losses[:, 0] + _ALL * alternatives.mean(dim=1), best + 1
@@ -101,7 +101,7 @@ def intersection_over_union(logits: Tensor, truth: Tensor) -> Tensor:
 def correction_click(
     logits: Tensor, truth: Tensor, stride: int, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """Draw a click in the error of each mask, as SAM's interactive training does.
+    """Draw a click in the error of each mask, as in SAM's interactive training.
 
     Parameters
     ----------
@@ -115,7 +115,7 @@ def correction_click(
     Returns
     -------
     tuple of Tensor
-        ``(P, 1, 2)`` x, y in input pixels and labels ``(P, 1)``: 1 missing, 0 too much, -1 no error left.
+        ``(P, 1, 2)`` x, y in input pixels, and labels ``(P, 1)``: 1 in the target, 0 outside, -1 no error.
     """
     wanted = truth > 0.5
     wrong = (logits > 0) ^ wanted

@@ -43,8 +43,8 @@ _NEVER = -30.0
 def train_outlines(options: TrainOptions, progress: ProgressCallback | None = None) -> TrainReport:
     """Train the lesion outliner and write its weights.
 
-    The figures are means over the lesions of held-out phantoms, prompted by their tight 3-D box: Dice of
-    answer 0, and of the best answer.
+    The figures are means over the lesions of held-out phantoms: Dice of answer 0, and Dice of the best
+    answer. The prompt is the tight 3-D box of the lesion.
 
     Raises
     ------
@@ -80,7 +80,7 @@ class OutlineBatches(Dataset[tuple[Tensor, ...]]):
     real_share: float = 0.0
 
     def __getitem__(self, iteration: int) -> tuple[Tensor, ...]:
-        """Draw the batch of a step."""
+        """Return the batch of a step, drawn at random from seed and iteration."""
         samples = [self._sample(iteration, index) for index in range(self.batch_size)]
         parts = ((sample.channels, sample.truth, sample.counts) for sample in samples)
         return tuple(torch.from_numpy(np.stack(part)) for part in zip(*parts, strict=True))
@@ -95,7 +95,7 @@ class OutlineBatches(Dataset[tuple[Tensor, ...]]):
 
 @dataclass(frozen=True)
 class OutlineTask:
-    """The training of `OutlineNet`: Dice and focal loss, best of three answers."""
+    """The training of `OutlineNet`: Dice and focal loss. The best alternative answer counts most."""
 
     samples: OutlineBatches
     held_out: tuple[Phantom, ...]
@@ -114,7 +114,7 @@ class OutlineTask:
         return self.samples
 
     def step(self, network: nn.Module, batch: tuple[Tensor, ...], generator: torch.Generator) -> Step:
-        """Return loss and figures of a batch; a step has no random part.
+        """Return loss and figures of a batch. A step has no random part.
 
         Convolutions run in bfloat16 (half the time or less, if the processor multiplies such matrices).
         """
@@ -147,7 +147,7 @@ class OutlineTask:
 
 
 def _scores(outliner: LearnedOutlines, phantom: Phantom) -> list[list[float]]:
-    """Return for each lesion the Dice of every answer to its tight 3-D box."""
+    """Return for each lesion the Dice of every answer. The prompt is the tight 3-D box of the lesion."""
     found: list[list[float]] = []
     for record in phantom.meta.lesions:
         truth = phantom.labels == 1 + record.number

@@ -19,7 +19,7 @@ _FIRST_SEED = 9_100_000
 
 
 def write_phantom_templates(weights: Path | None, folder: Path) -> None:
-    """Write the templates of the first five phantoms whose whole liver is in the scan, with random phases."""
+    """Write templates of the first five phantoms with the whole liver in the scan. Phases are random."""
     encoder = CoordinateEncoder(torch.device("cpu"), weights)
     for stored in islice(_described(encoder), TEMPLATES):
         TemplateFolder(folder).add(stored)

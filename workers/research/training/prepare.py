@@ -16,7 +16,7 @@ FIRST_SEED = 9_000_000
 def prepare(
     options: TrainOptions, progress: ProgressCallback | None = None
 ) -> tuple[GeometryCache, tuple[Phantom, ...]]:
-    """Return the filled cache of phantom anatomies to train on, and the run's held-out phantoms."""
+    """Return the filled cache of training anatomies, and the held-out phantoms."""
     return filled_cache(options, progress), held_out_phantoms(options)
 
 
@@ -28,7 +28,7 @@ def filled_cache(options: TrainOptions, progress: ProgressCallback | None = None
 
 
 def real_cases(options: TrainOptions, progress: ProgressCallback | None = None) -> RealCases | None:
-    """Return the real cases of a run, read into its cache; None if it has none.
+    """Return the real cases of a run, read into its cache; None if `options.real` is None.
 
     Raises
     ------
@@ -43,7 +43,7 @@ def real_cases(options: TrainOptions, progress: ProgressCallback | None = None) 
 
 
 def real_tumours(options: TrainOptions, progress: ProgressCallback | None = None) -> RealTumours | None:
-    """Return the tumours of a run's real cases, cut out into its cache; None if it has none.
+    """Return the tumours of a run's real cases, cut out into its cache; None if `options.real` is None.
 
     Raises
     ------
@@ -68,6 +68,6 @@ def _building_progress(progress: ProgressCallback | None) -> Callable[[int, int]
 
 
 def held_out_phantoms(options: TrainOptions) -> tuple[Phantom, ...]:
-    """Make the phantoms on which a run is measured, in all phases. Training uses other seeds and settings."""
+    """Make the phantoms for measuring a run, with random phases. Training uses other seeds and settings."""
     seeds = range(FIRST_SEED, FIRST_SEED + options.held_out)
     return tuple(make_phantom(seed, size=options.held_out_size, phase=None, setting=TEST) for seed in seeds)

@@ -1,6 +1,7 @@
-"""Read real CTs with masks of liver and tumours for training: pairs of NIfTI files, read once.
+"""Read real CTs with masks of liver and tumours for training, from pairs of NIfTI files.
 
-Names give the pairs, headers the axes. The cache is on a grid of `STEP_MM`.
+File names define the pairs, and headers define the axes. Each pair is read once into a cache with voxels of
+`STEP_MM`.
 """
 
 from __future__ import annotations
@@ -26,10 +27,10 @@ from workers.uair.localize import to_isotropic
 _LOG = logging.getLogger(__name__)
 
 STEP_MM = 2.0
-"""Voxel size of the cache in mm. Interpolating it linearly blurs as much as averaging a scan onto 3 mm."""
+"""Voxel size of the cache in mm. Its linear interpolation blurs as much as averaging over 3 mm."""
 LIVER, TUMOUR = 1, 2
 _CT, _SEG = "_ct.nii.gz", "_seg.nii.gz"
-# Names of pairs that show a whole scan and whose masks leave tumours out.
+# Names of pairs with this suffix show a whole scan. Their masks do not mark tumours.
 _WHOLE = "_whole"
 _FORMAT = 1
 _KEPT_IN_MEMORY = 64
@@ -87,7 +88,7 @@ class RealCases:
 
     @cached_property
     def names(self) -> tuple[str, ...]:
-        """Names of the pairs, sorted, without whole scans (``NAME_whole``): their masks lack tumours.
+        """Sorted names of the pairs. Whole scans (``NAME_whole``) are left out: their masks lack tumours.
 
         Raises
         ------
@@ -111,7 +112,7 @@ class RealCases:
         return hashlib.sha256("".join(self.file_digest(name) for name in self.names).encode()).hexdigest()
 
     def fill(self, progress: Callable[[int, int], None] | None = None) -> None:
-        """Read each pair that is not in the cache yet. `progress` is called with (done, missing in all).
+        """Read each pair that is not in the cache yet. Call `progress` with (done, missing in all).
 
         Raises
         ------
@@ -129,7 +130,7 @@ class RealCases:
     ) -> None:
         """Write the missing file of each pair.
 
-        `write` gets the folder, the name of the pair, and the path.
+        `write` is called with the folder, the name of the pair, and the path of the file.
         """
         missing = [name for name in self.names if not path_of(name).exists()]
         for done, name in enumerate(missing, start=1):
@@ -145,7 +146,7 @@ class RealCases:
         return self.cache / f"real-{_FORMAT}-{self.file_digest(name)}.npz"
 
     def file_digest(self, name: str) -> str:
-        """Return a digest of a pair's files."""
+        """Return a digest of the contents of a pair's files."""
         return _digest(*(self.folder / (name + suffix) for suffix in (_CT, _SEG)))
 
 
@@ -169,7 +170,7 @@ class RealScan:
 
 
 def read_scan(folder: Path, name: str) -> RealScan:
-    """Read a CT and its mask.
+    """Read a CT and its mask from `folder`, in canonical orientation.
 
     Raises
     ------
@@ -190,17 +191,17 @@ def read_scan(folder: Path, name: str) -> RealScan:
 
 
 def read_pair(folder: Path, name: str) -> RealCase:
-    """Read a CT and its mask onto the training grid.
+    """Read a CT and its mask, and resample them to the training grid.
 
     Raises
     ------
     InputError
-        As `read_scan`. ``training-case-mirrored``: by the header, the liver is on the patient's left.
+        As `read_scan`. ``training-case-mirrored``: the header puts the liver on the patient's left.
     """
     scan = read_scan(folder, name)
     spacing = scan.spacing_mm
     tumour, liver = (_share(scan.labels >= value, spacing) for value in (TUMOUR, LIVER))
-    # A tumour smaller than a voxel stays: where any of it is seen most of the liver's share is tumour.
+    # A voxel is tumour if more than half of it is tumour. Otherwise it is liver by the same rule.
     merged = np.where(tumour > 0.5, TUMOUR, np.where(liver > 0.5, LIVER, 0)).astype(np.uint8)
     case = RealCase(np.rint(to_isotropic(scan.hu, spacing, STEP_MM)).astype(np.int16), merged)
     _check_side(name, case)
@@ -247,7 +248,7 @@ def _digest(*paths: Path) -> str:
 
 @lru_cache(maxsize=1024)
 def _file_digest(path: Path, changed: int) -> bytes:
-    """Return a file's SHA-256. It is cached by `changed`, the file's time."""
+    """Return a file's SHA-256. The key of the cache includes `changed`, the file's modification time."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").digest()
 

@@ -1,4 +1,4 @@
-"""Cut tumours with their surroundings out of real CTs, on the scans' own voxels, for training the outliner.
+"""Cut tumours and their surroundings out of real CTs, on the scans' own voxels, to train the outliner.
 
 The crops are kept in a cache.
 """
@@ -22,7 +22,7 @@ from workers.uair.grids import Spacing
 _FORMAT = 1
 _LEAST_ML = 0.05
 _IN_PLANE_MM, _ALONG_MM = 40.0, 15.0
-# Around a large tumour the crop reaches this part of its extent.
+# The crop reaches at least this part of the tumour's extent beyond the tumour.
 _PART = 0.75
 _KEPT_IN_MEMORY = 64
 
@@ -36,7 +36,7 @@ class RealTumour:
     hu
         ``(Z, Y, X)`` int16.
     inside
-        ``(Z, Y, X)``: this tumour, without other tumours.
+        ``(Z, Y, X)``: the mask of this tumour, without other tumours.
     spacing_mm
         (z, y, x).
     liver_hu
@@ -61,7 +61,7 @@ class RealTumours:
         return tuple(name for name in self.cases.names if len(_load(self._path(name))))
 
     def fill(self, progress: Callable[[int, int], None] | None = None) -> None:
-        """Cut out the tumours of each pair that is not in the cache yet. `progress` gets (done, missing).
+        """Cut out the tumours of each pair that is not in the cache. Call `progress` with (done, missing).
 
         Raises
         ------
@@ -77,7 +77,7 @@ class RealTumours:
             )
 
     def draw(self, rng: np.random.Generator) -> RealTumour:
-        """Draw a patient at random, then a tumour."""
+        """Draw a patient at random, then a tumour of this patient."""
         tumours = _load(self._path(self.names[rng.integers(len(self.names))]))
         return tumours[rng.integers(len(tumours))]
 
@@ -86,7 +86,7 @@ class RealTumours:
 
 
 def cut_out(folder: Path, name: str) -> list[RealTumour]:
-    """Return the tumours of a pair of files.
+    """Return the tumours of at least `_LEAST_ML` of a pair of files.
 
     Raises
     ------

@@ -36,8 +36,8 @@ _VALIDATION_STEP_MM = 6.0
 def train_sam(options: TrainOptions, progress: ProgressCallback | None = None) -> TrainReport:
     """Train the embedded model and write its weights.
 
-    The figures are the mean Dice of liver and lesions of held-out phantoms with a tight box on each slice as
-    the prompt.
+    The figures are the mean Dice of liver and of lesions of held-out phantoms. The prompt is a tight box on
+    each slice.
 
     Raises
     ------
@@ -62,7 +62,7 @@ class SamBatches(Dataset[tuple[Tensor, ...]]):
     batch_size: int
 
     def __getitem__(self, iteration: int) -> tuple[Tensor, ...]:
-        """Draw the batch of a step."""
+        """Return the batch of a step, drawn at random from seed and iteration."""
         samples = [self._sample(iteration, index) for index in range(self.batch_size)]
         parts = (
             (sample.image, sample.masks, sample.boxes, sample.points, sample.point_labels)
@@ -79,8 +79,9 @@ class SamBatches(Dataset[tuple[Tensor, ...]]):
 class SamTask:
     """The training of `EmbeddedSam` (docs/training.md).
 
-    A step has two answers. The first answers box and clicks. The second also gets the first answer as mask
-    prompt and, in six of ten cases, a click in its error. Gain and offset of the images vary at random.
+    A step has two passes. The prompts of the first pass are box and clicks. The second pass also gets
+    a mask of the first pass and, in six of ten cases, a click in the error of this mask. Gain and
+    offset of the images vary at random.
     """
 
     samples: SamBatches
@@ -96,7 +97,7 @@ class SamTask:
         return EmbeddedSam()
 
     def batches(self) -> Dataset[Any]:
-        """Return the data set from which training draws its batches."""
+        """Return the samples."""
         return self.samples
 
     def step(self, network: nn.Module, batch: tuple[Tensor, ...], generator: torch.Generator) -> Step:
@@ -158,7 +159,7 @@ def _jittered(images: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def _chosen(logits: Tensor, best: Tensor, generator: torch.Generator) -> Tensor:
-    """Return one earlier mask ``(P, h, w)`` for each prompt: the best in half of the cases."""
+    """Return one mask ``(P, h, w)`` of the first pass for each prompt: in half of the cases the best."""
     count = len(logits)
     any_token = torch.randint(0, TOKEN_COUNT, (count,), generator=generator).to(best.device)
     take_best = (torch.rand(count, generator=generator) < 0.5).to(best.device)

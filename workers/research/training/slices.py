@@ -1,4 +1,4 @@
-"""Training of the networks that label whole slices, on the phantoms of the promptable model."""
+"""Training of the networks that label whole slices, on the same phantoms as the promptable model."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ def train_slice_network(
 ) -> TrainReport:
     """Train a network of `build_slice_network` and write its weights.
 
-    The figures are means over held-out phantoms: Dice of the liver, and of the union of lesions if there are
-    any.
+    The figures are means over held-out phantoms: Dice of the liver and, if there are lesions, Dice of their
+    union.
 
     Raises
     ------
     ConfigError
-        ``evaluate-extra-missing``; ``training-checkpoint``: the checkpoint to resume from is another run's.
+        ``evaluate-extra-missing``: MONAI is not installed. ``training-checkpoint``: as for `train`.
     """
     build_slice_network(name)
     cache, held_out = prepare(options, progress)
@@ -51,7 +51,7 @@ class SliceBatches(Dataset[tuple[Tensor, ...]]):
     batch_size: int
 
     def __getitem__(self, iteration: int) -> tuple[Tensor, ...]:
-        """Draw the batch of a step."""
+        """Return the batch of a step, drawn at random from seed and iteration."""
         samples = [self._sample(iteration, index) for index in range(self.batch_size)]
         images = torch.from_numpy(np.stack([sample.image for sample in samples]))
         return images, torch.from_numpy(np.stack([sample.classes for sample in samples]))[:, None].long()
@@ -63,7 +63,7 @@ class SliceBatches(Dataset[tuple[Tensor, ...]]):
 
 @dataclass(frozen=True)
 class SliceTask:
-    """The training of these networks, with MONAI's sum of cross-entropy and Dice over the batch."""
+    """The training of a slice network, with MONAI's sum of cross-entropy and Dice over the batch."""
 
     name: str
     samples: SliceBatches

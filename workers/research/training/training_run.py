@@ -22,32 +22,32 @@ class TrainOptions:
     Attributes
     ----------
     output
-        Weight file to write (safetensors); the checkpoint lies beside it, ending in ``.checkpoint``.
+        Weight file to write (safetensors). The checkpoint is beside it, with the suffix ``.checkpoint``.
     cache
-        Folder of training geometries; filled if they are missing.
+        Folder of training geometries. Missing geometries are built.
     iterations, minutes
-        Length of the schedule, one of the two. A run measured in minutes counts earlier parts when resumed,
-        and its numbers depend on the machine's speed.
+        Length of the schedule in iterations or in minutes; exactly one is given. The minutes of a resumed run
+        include its earlier parts. With minutes, the results depend on the machine's speed.
     seed
         Seed of weights, samples and steps.
     resume
         Whether to continue from the checkpoint if there is one.
     chunk_minutes
-        End after about this time with a checkpoint, before the schedule ends. A resumed run continues it.
+        The run writes a checkpoint and ends after about this time. A resumed run continues the schedule.
     initial_weights
-        Path of weights to start from; None for random ones.
+        Path of weights to start from; None for random weights.
     blend_with, blend_part
-        Other weights, and their part in the written weights, so that less of their knowledge is lost.
+        Other weights, and their part in the written weights. So less of their knowledge is lost.
     rate
-        Peak learning rate; the task's own unless given.
+        Peak learning rate; None uses the task's rate.
     batch_size
-        Images (or volumes) a step; the task's own number unless given.
+        Images (or volumes) per step; None uses the task's number.
     geometries
         Number of anatomies for training.
     real, real_share
         Folder of real CTs with masks (see `RealCases`), and the part of the samples that comes from them.
     held_out
-        Number of other phantoms on which figures are measured; 0 for none.
+        Number of phantoms that are not used for training, and on which figures are measured; 0 for none.
     held_out_size
         Size of these phantoms (see `make_phantom`).
     threads, loaders
@@ -55,8 +55,8 @@ class TrainOptions:
     device
         ``cpu`` or ``cuda``.
     report_every, checkpoint_every, validate_every
-        Iterations between progress reports, checkpoints, figures on held-out phantoms (which are measured at
-        the end in any case; 0: only then).
+        Iterations between progress reports, between checkpoints, and between measurements on held-out
+        phantoms. These phantoms are also measured at the end; 0 measures them only there.
     """
 
     output: Path
@@ -119,15 +119,15 @@ class Progress:
     fraction
         Part of the schedule done, 0 to 1.
     seconds
-        Time spent so far, earlier parts of a resumed run included.
+        Time since the start, with the earlier parts of a resumed run.
     loss
         Mean loss since the last report.
     figures
-        Mean training figures since then, or (`held_out`) figures on held-out phantoms.
+        Mean training figures since the last report, or figures on held-out phantoms (see `held_out`).
     held_out
-        Whether `figures` are those of held-out phantoms.
+        Whether `figures` were measured on held-out phantoms.
     building
-        Before the first step: number of built anatomies, and of missing ones in all.
+        Before the first step: number of built anatomies, and number of all missing anatomies.
     """
 
     iteration: int
@@ -144,10 +144,10 @@ ProgressCallback = Callable[[Progress], None]
 
 @dataclass(frozen=True)
 class TrainReport:
-    """The result of a training run. `figures` are those of the averaged weights on held-out phantoms.
+    """The result of a training run. `figures` are measured with the averaged weights on held-out phantoms.
 
-    If a run ended before its schedule, then it is not `finished`: it has a checkpoint, but no weights and no
-    figures.
+    If a run ended before its schedule, then `finished` is False. Such a run has a checkpoint, but no weights
+    and no figures.
     """
 
     iterations: int

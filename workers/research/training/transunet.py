@@ -1,4 +1,4 @@
-"""Training of the TransUNet with which the evaluation compares."""
+"""Training of the TransUNet, a network for comparison in the evaluation."""
 
 from __future__ import annotations
 

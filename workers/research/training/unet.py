@@ -1,4 +1,4 @@
-"""Training of the U-Net with which the evaluation compares."""
+"""Training of the U-Net, a network for comparison in the evaluation."""
 
 from __future__ import annotations
 
