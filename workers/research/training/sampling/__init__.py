@@ -1,1 +1,1 @@
-"""Training samples: a slice of a geometry with a new appearance in a random crop, and prompts."""
+"""Training samples: anatomies and real CTs with random appearance, view and prompts."""

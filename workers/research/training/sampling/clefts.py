@@ -30,7 +30,7 @@ _SHRUNK_GALLBLADDER = 0.25
 _GALLBLADDER_BED = 0.3
 _INDENTED = 0.4
 _RIB = 0.6
-# Experts draw thinner fat into the liver, mm.
+# Experts include fat that is thinner than this (mm) in the liver.
 _THICK_MM = 5.0
 # Every second pixel in plane is enough to find places.
 _COARSE = 2
@@ -44,11 +44,11 @@ class _Fissure:
     Attributes
     ----------
     start
-        Its start, (z, y, x) mm from the hilum.
+        Ranges of its start, (z, y, x) mm from the hilum.
     direction
         Its direction, (z, y, x).
     opens
-        Whether it is widest at its end, at the liver's surface; if not, at its start.
+        If True, the plate is widest at its end, at the liver's surface. If False, it is widest at its start.
     """
 
     start: tuple[Range, Range, Range]
@@ -56,8 +56,8 @@ class _Fissure:
     opens: bool
 
 
-# The round ligament's fissure leaves forward and down, the venous ligament's to the left and back. The hilum
-# itself goes on to the right and back.
+# From the hilum, the fissure of the round ligament runs forward and down. The fissure of the venous ligament
+# runs to the left and back. The hilum itself continues to the right and back.
 _FISSURES = (
     _Fissure(((-15, 15), (-25, -5), (10, 40)), (-0.4, -1.0, 0.1), opens=True),
     _Fissure(((0, 25), (-5, 12), (5, 25)), (0.2, 0.5, 0.8), opens=True),
@@ -96,7 +96,7 @@ class _Canvas:
         return (window[0], window[1], window[2]), offsets
 
     def paint(self, window: Window, where: Mask, tissue: Tissue, counted: Mask | None = None) -> None:
-        """Set a tissue. Its part `counted` still counts as liver."""
+        """Set a tissue in the voxels `where`. Painted voxels of `counted` still count as liver."""
         self.tissue[window][where] = tissue
         self.counted[window][where] = False if counted is None else counted[where]
 
@@ -138,7 +138,7 @@ def cut_clefts(
 
 
 def _hilum(canvas: _Canvas) -> Point | None:
-    """Return the place in mm with most of the portal vein; None if the sample shows none."""
+    """Return the place in mm with most of the portal vein; None if the sample shows no portal vein."""
     portal = (canvas.coarse == Tissue.PORTAL_VEIN).astype(np.float32)
     dense = ndi.uniform_filter(portal, 7, mode="constant")
     best = int(dense.argmax())
@@ -148,7 +148,7 @@ def _hilum(canvas: _Canvas) -> Point | None:
 
 
 def _fatten_hilum(canvas: _Canvas, hilum: Point, rng: np.random.Generator) -> None:
-    """Extend the portal trunk to the hilum, and surround it and nearby branches by fat."""
+    """Extend the portal trunk to the hilum, and surround trunk and nearby branches with fat."""
     reach = rng.uniform(28, 50)
     window, offsets = canvas.around(hilum, [reach] * 3)
     region = canvas.tissue[window]
@@ -190,7 +190,7 @@ def _open_fissure(canvas: _Canvas, hilum: Point, fissure: _Fissure, rng: np.rand
     across = np.cross(out, along)
     length = rng.uniform(30, 60)
     height = rng.uniform(12, 35)
-    # three axes of the plate, in the window's
+    # Half size of the window: the projection of the plate's three axes.
     reach = 0.5 * length * np.abs(out) + height * np.abs(along) + 12 * np.abs(across)
     window, offsets = canvas.around(start + 0.5 * length * out, reach)
     offsets = [part + np.float32(0.5 * length * step) for part, step in zip(offsets, out, strict=True)]
@@ -280,7 +280,7 @@ def _press(
     rib: bool,
     rng: np.random.Generator,
 ) -> None:
-    """Paint one ridge. It includes everything between it and the wall."""
+    """Paint a ridge, and fill the space between the ridge and the body wall."""
     along = np.array([slope, -outward[2], outward[1]])
     along = _unit(along - along @ outward * outward) if np.linalg.norm(along) > 0.1 else np.eye(3)[1]
     radius, half, deep = rng.uniform(4, 9), rng.uniform(8, 35), rng.uniform(1, 8)
@@ -306,7 +306,7 @@ def _along(offsets: list[Floats], axis: Point) -> Floats:
 
 
 def _tube(offsets: list[Floats], start: Point, end: Point) -> Floats:
-    """Return the distance of each voxel from a line in mm."""
+    """Return the distance in mm of each voxel from the line between `start` and `end`."""
     length = float(np.linalg.norm(end - start))
     shifted = [part - np.float32(at) for part, at in zip(offsets, start, strict=True)]
     at = np.clip(_along(shifted, (end - start) / length), 0, length)

@@ -39,7 +39,7 @@ class CoordinateSample:
     centres
         ``(PATCHES, 3)`` mm, (z, y, x).
     first, second
-        ``(BLOCKS, 2, BLOCK, BLOCK, BLOCK)`` the same points in two examinations.
+        ``(BLOCKS, 2, BLOCK, BLOCK, BLOCK)``: blocks around the same points in two examinations.
     """
 
     patches: Floats
@@ -57,7 +57,7 @@ class ExaminedBody:
     first, second
         ``(2, Z, Y, X)`` cells.
     region
-        (start, stop) of the body in them along y and x.
+        (start, stop) of the body along y and x, in cells.
     """
 
     first: Floats
@@ -117,14 +117,14 @@ def _rendered(
     for number in np.unique(lesion[lesion > 0]):
         hu[(lesion == number) & parenchyma] += scan.looks[int(number) - 1].core
     hu += scan.texture[tissue] * rng.standard_normal(hu.shape, dtype=np.float32)
-    # nearest neighbours were taken; scans are averaged to 3 mm
+    # The tissues are nearest neighbours. The blur imitates the average over 3 mm.
     hu = ndi.gaussian_filter(hu, rng.uniform(0.35, 0.8), truncate=2.0)
     noise = np.float32(scan.noise_hu * rng.uniform(0.2, 0.9))
     return np.asarray(hu + noise * rng.standard_normal(hu.shape, dtype=np.float32), np.float32)
 
 
 def _drawn_part(cells: int, rng: np.random.Generator) -> slice:
-    """Return the part along z that a scan shows. Often it is not the whole."""
+    """Return the range of cells along z that a scan shows. Often it is only a part of the body."""
     spare = cells - int(_LEAST_HEIGHT_MM / CELL_MM)
     if spare <= 0 or rng.random() < 0.4:
         return slice(0, cells)

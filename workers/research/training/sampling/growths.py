@@ -1,7 +1,7 @@
 """Grow lesions into a sample on its own grid: their shapes, places and looks.
 
-The looks come from the phantoms (`workers.phantoms.looks`). Large lesions get mosaics, necroses and a place
-at the liver's surface. Some of them bulge out of it.
+The looks come from the phantoms (`workers.phantoms.looks`). Some large lesions have mosaics, necroses or a
+place at the liver's surface. Some of them bulge out of the liver.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from workers.phantoms.tissues import Tissue
 
 _NONE = 0.12
 _MORE = 3.0
-# Part of the livers whose lesions differ in kind and have contrast; the others' resemble each other.
+# Part of the livers whose lesions differ in kind and have contrast. In other livers, lesions are similar.
 _VARIED = 0.75
 _MOST = 12
 _RADII_MM = (4.0, 46.0)
@@ -30,11 +30,11 @@ _LARGE_MM = 12.0
 _TRIALS = 6
 _LEAST_INSIDE = 0.35
 _LEAST_VOXELS = 2
-# At 3 mm no edge is sharper than a voxel's partial volume.
+# At 3 mm, partial volume softens every edge by at least this much.
 _LEAST_SOFTNESS_MM = 1.2
-# Part of the large ones whose rim is calcified.
+# Part of the large lesions whose rim is calcified.
 _CALCIFIED = 0.12
-# What a lesion that bulges out of the liver pushes aside.
+# Tissues that a lesion displaces if it bulges out of the liver.
 YIELDING = (Tissue.FAT, Tissue.LUNG, Tissue.BOWEL_WALL, Tissue.BOWEL_CONTENT, Tissue.COLON_CONTENT)
 
 
@@ -74,7 +74,7 @@ def grow_lesions(
     hu
         ``(Z, Y, X)`` noiseless densities at `SPACING_MM`.
     share
-        ``(Z, Y, X)`` part of each voxel that is liver. Outside voxels that a lesion covers become liver.
+        ``(Z, Y, X)`` part of each voxel that is liver. Voxels that a lesion covers become liver, in place.
     liver
         ``(Z, Y, X)`` the possible places of lesions: liver as experts draw it, with thin fat.
     tissue
@@ -102,7 +102,7 @@ def grow_lesions(
         look = replace(look, softness=max(look.softness, _LEAST_SOFTNESS_MM))
         added = look.contrast(depth.ravel(), site.coarse[window].ravel(), site.fine[window].ravel())
         added = added.reshape(depth.shape) + _inner_life(site, window, depth, look.core, radius, rng)
-        # Readers draw lesions with some of what lies around.
+        # Readers include some of the surroundings in a lesion.
         inside = (depth > rng.uniform(*TRAINING.margin_mm)) & allowed
         beyond = inside & (share[window] < 0.5)
         hu[window][beyond] = scan.hu[Tissue.LIVER]

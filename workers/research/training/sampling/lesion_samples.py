@@ -1,7 +1,7 @@
 """Draw one training sample of the lesion finder from a subject and a random generator.
 
-The anatomy comes from a training geometry; its lesions do not. Every sample grows its own lesions, so no two
-samples share a lesion, and few anatomies are enough.
+The anatomy comes from a training geometry, without the lesions of the geometry. Every sample grows its own
+lesions. So no two samples share a lesion, and few anatomies are enough.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ from workers.research.training.sampling.growths import grow_lesions
 
 #: Voxels of a sample: 192 x 192 x 216 mm.
 SHAPE = (64, 64, 72)
-_IN_PLANE = 2  # source pixels of 1.5 mm a voxel
+_IN_PLANE = 2  # source pixels of 1.5 mm per voxel
 _SHIFT_MM = 30.0
 _STEPS = (SPACING_MM,) * 3
 _TISSUE_STEPS = (SPACING_MM, SPACING_MM / _IN_PLANE, SPACING_MM / _IN_PLANE)
-# A lesion of this volume has weight 1; weights grow with the root of the inverse, within the limits.
+# A lesion of this volume has weight 1. Weights are proportional to 1 / sqrt(volume), within the limits.
 _COMMON_ML = 6.0
 _WEIGHTS = (0.6, 3.0)
 _VOXEL_ML = SPACING_MM**3 / 1000.0
 EXACT_HU = (-45.0, 160.0)
 """The densities in HU that every source of data shows correctly. Some real CTs have only this window."""
 CLIPPED = 0.5
-"""The part of the samples that is clipped to `EXACT_HU` if sources are mixed.
+"""The part of the samples that is clipped to `EXACT_HU` if phantoms and real CTs are mixed.
 
-So no network learns the source.
+So networks do not learn to distinguish the sources.
 """
 
 
@@ -50,7 +50,7 @@ class LesionSample:
     channels
         ``(5, Z, Y, X)`` of `to_lesion_channels`.
     masks
-        ``(2, Z, Y, X)``: liver with its lesions and with thin fat between its parts, lesions.
+        ``(2, Z, Y, X)``: the liver (with its lesions, and with thin fat between its parts), and the lesions.
     weight
         ``(Z, Y, X)`` weight of the lesion's cross-entropy, so that small lesions count as much as large ones.
     """
@@ -113,7 +113,7 @@ def _voxel_means(values: Floats) -> Floats:
 
 
 def clipped_now_and_then(hu: Floats, rng: np.random.Generator, part: float) -> Floats:
-    """Clip a `part` of all samples to `EXACT_HU`, independent of their source."""
+    """Clip densities to `EXACT_HU` with the probability `part`, independent of the source."""
     clip = part > 0 and rng.random() < part
     return np.clip(hu, *EXACT_HU) if clip else hu
 

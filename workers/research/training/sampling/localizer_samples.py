@@ -18,7 +18,7 @@ from workers.research.training.geometries import Subject
 
 #: Rows and columns of a sample: 288 x 384 mm.
 PLANE = (48, 64)
-#: How many slices of 6 mm a sample may have: 144 to 288 mm of a body.
+#: Possible numbers of slices of 6 mm in a sample: 144 to 288 mm of a body.
 HEIGHTS = (24, 32, 40, 48)
 
 
@@ -33,7 +33,7 @@ class LocalizerSample:
 def draw_localizer_sample(subject: Subject, rng: np.random.Generator, height: int) -> LocalizerSample:
     """Draw an appearance, a deformation and a coverage at 6 mm.
 
-    A scan begins and ends anywhere in the body, so livers may lack their tip or their dome. Only its upper
+    A scan begins and ends anywhere in the body, so livers may lack their tip or their dome. Only the upper
     end is padded with air, by less than the network's stride, as in inference.
 
     Parameters
@@ -43,7 +43,7 @@ def draw_localizer_sample(subject: Subject, rng: np.random.Generator, height: in
     rng
         Source of randomness.
     height
-        Slices of the sample, one of `HEIGHTS`.
+        Number of slices of the sample, one of `HEIGHTS`.
     """
     scan = Scan.draw(rng, subject.geometry.lesions.count, setting=TRAINING)
     shape = (height, *PLANE)
@@ -54,7 +54,7 @@ def draw_localizer_sample(subject: Subject, rng: np.random.Generator, height: in
         hu[(lesion == number) & parenchyma] += scan.looks[int(number) - 1].core
     hu += scan.texture[tissue] * rng.standard_normal(shape, dtype=np.float32) * np.float32(0.6)
     liver = np.isin(tissue, LIVER_TISSUES)
-    # nearest neighbours were taken; scans are averaged to 6 mm
+    # The tissues are nearest neighbours. The blur imitates the average over 6 mm.
     hu = ndi.gaussian_filter(hu, rng.uniform(0.35, 0.75))
     noise = scan.noise_hu * rng.uniform(0.1, 0.6)
     hu += np.float32(noise) * rng.standard_normal(shape, dtype=np.float32)

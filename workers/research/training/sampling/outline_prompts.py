@@ -17,14 +17,14 @@ from workers.uair.grids import tight_box
 #: Slices and cells of a sample.
 SHAPE = (24, 64, 64)
 LEAST_CELLS = 10
-"""A lesion or an outline of fewer cells gives no sample."""
+"""A lesion with fewer cells gives no sample. An earlier outline with fewer cells is not used."""
 _KNOWN = 0.6
 _NEVER = 12.0
 
 
 @dataclass(frozen=True)
 class OutlineSample:
-    """A training sample of the network.
+    """A training sample of the outliner.
 
     Attributes
     ----------
@@ -61,7 +61,7 @@ class Cells:
 def asked(
     crop: Cells, hu: Floats, depth: Floats, lesion: Mask, radius: float, rng: np.random.Generator
 ) -> OutlineSample:
-    """Return the sample with a prompt: the slices of a crop around its box, padded at the end.
+    """Return the sample: a random prompt, and the slices around the prompt's box, padded at the end.
 
     Parameters
     ----------
@@ -99,7 +99,7 @@ def _earlier(crop: Cells, depth: Floats, radius: float, rng: np.random.Generator
     """Return the probability of an outline with typical errors: shifted, uneven, partial."""
     error = crop.field(rng, max(4.0, rng.uniform(0.5, 1.5) * radius)) * rng.uniform(0.0, 0.35) * radius
     error += rng.normal(0.0, 0.15) * radius
-    if rng.random() < 0.3:  # only a part of it was seen
+    if rng.random() < 0.3:  # the outline covers only a part of the lesion
         facing = rng.normal(size=3)
         facing /= np.linalg.norm(facing)
         at = np.meshgrid(
@@ -113,7 +113,7 @@ def _earlier(crop: Cells, depth: Floats, radius: float, rng: np.random.Generator
 
 
 def _box(mask: Mask, rng: np.random.Generator, *, loose: bool) -> Window:
-    """Return a box around a mask, with faces moved like those of people and finders."""
+    """Return a box around a mask. Its faces have random errors, as in boxes of people and finders."""
     tight = tight_box(mask)
     parts = []
     away, spread = (rng.uniform(0.0, 0.12), rng.uniform(0.02, 0.1)) if loose else (0.0, 0.02)

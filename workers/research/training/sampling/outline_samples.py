@@ -1,8 +1,9 @@
 """Draw one training sample of the lesion outliner from a subject and a random generator.
 
-The anatomy comes from a training geometry; the lesion does not. Every sample grows its own lesion on the
-cells of its own crop, so that its surface is as fine as the cells. The prompt is that of the method: a loose
-box, or an earlier outline with its box. Such an outline comes from a finder or from a reader's selection.
+The anatomy comes from a training geometry, without the lesions of the geometry. Every sample grows its own
+lesion on the cells of its own crop, so the lesion's surface is as fine as the cells. The prompt is a loose
+box, or an earlier outline with its box. In the method, such an outline comes from a finder or from a reader's
+selection.
 """
 
 from __future__ import annotations
@@ -23,11 +24,11 @@ from workers.research.training.sampling.growths import YIELDING, ellipsoid_norm
 from workers.research.training.sampling.lesion_samples import clipped_now_and_then
 from workers.research.training.sampling.outline_prompts import LEAST_CELLS, SHAPE, Cells, OutlineSample, asked
 
-_FINER = 2  # source samples a cell, along y and x
+_FINER = 2  # source samples per cell, along y and x
 _RADII_MM = (2.5, 48.0)
 _STEPS_MM = (1.25, 1.4, 1.6, 2.0, 2.0, 2.5, 3.0, 3.0, 5.0)
 _LEAST_SIDE_MM = 50.0
-_BOX_PART = (1.8, 2.5)  # side of the crop over the lesion's diameter
+_BOX_PART = (1.8, 2.5)  # side of the crop divided by the lesion's diameter
 _TRIALS = 12
 _LEAST_INSIDE = 0.3
 _LARGE_MM = 12.0
@@ -192,7 +193,7 @@ def _scanned(hu: Floats, crop: _Crop, scan: Scan, rng: np.random.Generator) -> F
     hu = ndi.gaussian_filter(hu, (0.0, blur, blur), truncate=3.0)
     hu += crop.field(rng, 80.0) * np.float32(rng.uniform(0, 6))
     sigma = scan.noise_length * 1.5 / crop.cell_mm
-    # What averaging over a cell leaves of noise with that correlation.
+    # The part of correlated noise that remains after the average over a cell.
     left = 2 * sigma**2 / (2 * sigma**2 + 1 / 6)
     level = np.float32(scan.noise_hu * left * rng.uniform(0.6, 1.4))
     noise = np.stack([correlated_noise(rng, SHAPE[1:], min(sigma, 4.0), scan.ramp) for _ in range(SHAPE[0])])

@@ -9,7 +9,7 @@ from workers.models.embedded import INPUT_SIZE
 from workers.phantoms.fields import Mask
 from workers.research.training.sampling.targets import TargetKind
 
-#: Padding label of a point that is not there (segment_anything's convention).
+#: Label of an absent point, used as padding (segment_anything's convention).
 NO_POINT = -1
 MAX_POINTS = 2
 _SHORTEST_SIDE = 3.0
@@ -21,9 +21,9 @@ Box = NDArray[np.float64]
 def draw_box(mask: Mask, kind: TargetKind, organ_box: Box, rng: np.random.Generator) -> Box:
     """Draw a box (x0, y0, x1, y1), half-open pixels of the view, around a mask ``(256, 256)``.
 
-    A third of the liver's boxes surround the whole organ: the same 3-D box serves all slices. A tenth or more
-    of all boxes are exact. The rest are loose, jittered, or far off. Lesions get exact boxes more often,
-    because theirs come from earlier masks.
+    About a third of the liver's boxes surround the whole organ, because the method uses the same 3-D box on
+    all slices. At least a tenth of all boxes are exact. The other boxes are loose, jittered, or far off.
+    Lesions get exact boxes more often, because the method takes their boxes from earlier masks.
     """
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     box = np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1], float)

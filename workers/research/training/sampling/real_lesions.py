@@ -1,7 +1,7 @@
 """Draw one training sample of the lesion finder from real CTs and a random generator.
 
-The scan is turned, scaled and shifted as a whole; lesions grow into its liver or come from other patients;
-density, sharpness and noise vary. Scans are not mirrored, because a liver lies on the right.
+The whole scan is turned, scaled and shifted. Lesions grow into its liver or come from other patients.
+Density, sharpness and noise vary. Scans are not mirrored, because the liver lies on the right.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ from workers.research.training.sampling.lesion_samples import (
 from workers.research.training.sampling.transplants import transplant
 
 _SHIFT_MM = 25.0
-# Part of the samples whose middle is near a tumour, if there is one.
+# Part of the samples whose middle is near a tumour, if the case has tumours.
 _AT_TUMOUR = 0.4
 _IMPLANTED, _TRANSPLANTED = 0.4, 0.35
 _MOST_TRANSPLANTS = 3
-# Brighter than the liver by this much at 3 mm: a vessel, which no lesion replaces.
+# Voxels that are this much brighter than the liver at 3 mm are vessels. Lesions do not replace them.
 _VESSEL_HU = 28.0
 _FAT_BELOW_HU = -30.0
 

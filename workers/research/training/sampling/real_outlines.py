@@ -1,7 +1,7 @@
 """Draw one training sample of the lesion outliner from real tumours and a random generator.
 
-A tumour is turned within its slices, mirrored and scaled. Its slices stay those of the scan. Contrast,
-sharpness and noise vary. The prompts are those of phantoms.
+A tumour is turned within its slices, mirrored and scaled. Its slices stay the slices of the scan. Contrast,
+sharpness and noise vary. Prompts are drawn as for phantoms.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from workers.uair.grids import tight_box
 
 _SCALES = (0.75, 1.33)
 _LEAST_SIDE_MM = 50.0
-_BOX_PART = (1.8, 2.5)  # side of the crop over the tumour's extent
+_BOX_PART = (1.8, 2.5)  # side of the crop divided by the tumour's extent
 _LEAST_STEP_MM = 1.25
 _MOST_SLICES = 18
 _SHIFT = 0.06
 _TRIALS = 12
-# Standard deviation of a cell's width, in cells: what averaging over the cell blurs.
+# Standard deviation of a uniform distribution over a cell, in cells. This blur imitates the cell's average.
 _BOX_DEVIATION = 0.29
 
 
@@ -44,7 +44,7 @@ def draw_real_outline_sample(tumours: RealTumours, rng: np.random.Generator) -> 
 
 
 def _view(tumour: RealTumour, rng: np.random.Generator) -> tuple[Cells, Floats, Mask]:
-    """Return the sizes of the cells, the density, and the tumour's mask in them."""
+    """Return the sizes of the cells, the density of each cell, and the tumour's mask on the cells."""
     scale = float(np.exp(rng.uniform(*np.log(_SCALES))))
     step_mm, pixel = tumour.spacing_mm[0] * scale, tumour.spacing_mm[1:]
     box = tight_box(tumour.inside)
@@ -65,7 +65,7 @@ def _view(tumour: RealTumour, rng: np.random.Generator) -> tuple[Cells, Floats, 
         np.stack([_plane(values[k].astype(np.float32), turn, centre, blur) for k in slices])
         for values in (tumour.hu, tumour.inside)
     )
-    # A slice beyond the crop is repeated, the tumour is not.
+    # Beyond the tumour's scan, a slice is repeated. The repetitions contain no tumour.
     share[(slices[1:] == slices[:-1]).nonzero()[0] + 1] = 0.0
     return crop, hu, share > 0.5
 

@@ -73,7 +73,7 @@ def draw_sam_sample(subject: Subject, rng: np.random.Generator, prompts: int) ->
 
 
 def draw_slice(subject: Subject, rng: np.random.Generator) -> int:
-    """Return a slice at random: often through a lesion, nearly always through the liver."""
+    """Return the index of a random slice: often through a lesion, nearly always through the liver."""
     if subject.lesion_slices and rng.random() < 0.55:
         return int(rng.choice(subject.lesion_slices[rng.integers(len(subject.lesion_slices))]))
     if rng.random() < 0.9:

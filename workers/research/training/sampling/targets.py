@@ -18,12 +18,12 @@ from workers.research.training.geometries import Subject
 
 _MIN_PIXELS = 20
 _MIN_LESION_PIXELS = 4
-# A lesion that is deeper than this somewhere in the slice is a large one.
+# A lesion is large if it is deeper than this somewhere in the slice.
 _LARGE_MM = 4.0
 
 
 class TargetKind(StrEnum):
-    """The kind of a target. It decides its frequency and its prompts."""
+    """The kind of a target. The kind determines frequency and prompts."""
 
     LIVER = "liver"
     LESION = "lesion"
@@ -59,8 +59,8 @@ class Target:
 def targets_of(subject: Subject, z: int, rng: np.random.Generator) -> list[Target]:
     """Return the targets in slice `z`.
 
-    A lesion's outline is moved by -1.8 mm (outwards: readers often include the rim) to 0.3 mm, as two readers
-    would draw it; small lesions move less.
+    A lesion's outline is moved by -1.8 to 0.3 mm, because the outlines of two readers differ. Negative values
+    move it outwards: readers often include the rim. The outlines of small lesions move less.
     """
     geometry = subject.geometry
     found: list[Target] = []

@@ -11,12 +11,12 @@ from workers.models.lesion_net import SPACING_MM
 from workers.phantoms.fields import Floats, Mask, Window
 from workers.research.training.real_cases import STEP_MM, RealCase
 
-# Tumours of this many voxels of the donor: about 5 to 60 mm.
+# Smallest and largest tumour in voxels of the donor: about 5 to 60 mm.
 _SIZES = (10, 15000)
 _TRIALS = 8
 _LEAST_INSIDE = 0.7
 _LEAST_VOXELS = 2
-# Voxels around a tumour that come with it.
+# Width in voxels of the surroundings that are cut out with a tumour.
 _REACH = 3
 _SCALES = (0.6, 1.5)
 
@@ -24,12 +24,12 @@ _SCALES = (0.6, 1.5)
 def transplant(
     donor: RealCase, hu: Floats, liver_hu: float, liver: Mask, tumour: Mask, rng: np.random.Generator
 ) -> Iterator[tuple[Window, Mask]]:
-    """Put one tumour of `donor` into `hu` in place. Yield its window and voxels, or nothing if none fits.
+    """Put one tumour of `donor` into `hu` in place. Yield its window and voxels, if a tumour fits.
 
     Parameters
     ----------
     donor
-        The patient with the tumour. Its density is kept relative to the donor's liver.
+        The patient with the tumour. The tumour keeps its density relative to the donor's liver.
     hu, liver, tumour
         ``(Z, Y, X)`` at `SPACING_MM`: the receiving scan, its liver with tumours, its tumours.
     liver_hu
@@ -59,7 +59,10 @@ def transplant(
 
 
 def _turned(donor: RealCase, number: int, rng: np.random.Generator) -> tuple[Floats, Floats]:
-    """Return a tumour's density minus its liver's, and its voxel shares, at 3 mm, turned and scaled."""
+    """Return a tumour's density minus the donor's liver density, and the part of each voxel that is tumour.
+
+    Both arrays are at 3 mm, turned and scaled.
+    """
     window = ndi.find_objects(donor.tumours)[number - 1]
     wide = tuple(
         slice(max(0, part.start - _REACH), min(n, part.stop + _REACH))

@@ -19,8 +19,8 @@ from workers.research.training.sampling.targets import Target, TargetKind
 
 Matrix = NDArray[np.float64]
 
-# Above this sigma (pixels) noise is drawn from splines, whose basis function has sigma 0.577 of its knots'
-# distance. Filtering would cost more than the rest of the sample.
+# Above this sigma (pixels), noise is drawn from splines. Their basis function has a sigma of 0.577 times the
+# distance of the knots. Filtering would take longer than all other steps of the sample.
 _WIDE_NOISE = 3.0
 _SPLINE_SIGMA = 0.577
 
@@ -49,7 +49,8 @@ class View:
     def resample(self, planes: Floats, outside: float, crisp: bool = True) -> Floats:
         """Resample planes ``(n, Y, X)`` to ``(n, 256, 256)``.
 
-        Magnified images are interpolated by cubics if `crisp`. Outside of the source, the value is `outside`.
+        If `crisp` is set, then the interpolation of magnified images is bicubic. Outside of the source, the
+        value is `outside`.
         """
         height, width = planes.shape[1:]
         # grid_sample (align_corners=False) counts edges from -1 to 1
@@ -76,7 +77,7 @@ class View:
 
 
 def draw_view(subject: Subject, targets: list[Target], rng: np.random.Generator) -> View:
-    """Draw a random view of a lesion (as in refinement), any target, the liver, or the slice."""
+    """Draw a random view of a lesion (as in refinement), any target, the liver, or the whole slice."""
     spacing = subject.geometry.spacing_mm[1:]
     lesions = [target for target in targets if target.kind is TargetKind.LESION]
     if lesions and rng.random() < 0.6:
@@ -137,7 +138,7 @@ def show(view: View, middle: Floats, neighbours: Floats, scan: Scan, rng: np.ran
     level = scan.noise_hu * (1.0 + 0.5 * smooth_field(rng, shape, steps, 90.0, 1.0))
     seen[0] += level * _noise(rng, shape, sigma, scan.ramp)
     seen[1] += 0.75 * level * _noise(rng, shape, sigma, scan.ramp)
-    if sigma < 1.0:  # detector noise that no reconstruction kernel has smoothed
+    if sigma < 1.0:  # detector noise that the reconstruction kernel has not smoothed
         white = rng.standard_normal(shape, dtype=np.float32)
         seen[0] += level * np.float32(rng.uniform(0, 0.5)) * white
     if scan.streaks_hu:
