@@ -77,7 +77,7 @@ def train(
         Path | None,
         typer.Option(help="Weights to mix into the written weights, so that less knowledge is lost."),
     ] = None,
-    blend_part: Annotated[float, typer.Option(help="Their part.")] = 0.25,
+    blend_part: Annotated[float, typer.Option(help="Part of the weights of --blend-with.")] = 0.25,
     rate: Annotated[
         float | None, typer.Option(help="Peak learning rate. Default: the network's own rate.")
     ] = None,
@@ -90,7 +90,7 @@ def train(
     threads: int = 1,
     loaders: Annotated[int, typer.Option(help="Processes that draw samples.")] = 1,
     checkpoint_every: Annotated[int, typer.Option(help="Iterations between checkpoints.")] = 50,
-    device: Annotated[str, typer.Option(help="auto: a GPU where there is one.")] = "auto",
+    device: Annotated[str, typer.Option(help="auto: a GPU if the machine has one.")] = "auto",
 ) -> None:
     """Train a network on phantoms. Finder and outliner of lesions can learn from real CTs, too.
 
@@ -140,7 +140,7 @@ def train(
         report: training_run.TrainReport = train_network(options, show)
     console.print(f"{report.iterations} iterations in {report.seconds:.0f} s", highlight=False)
     if not report.finished:
-        console.print(f"go on with --resume from {report.checkpoint}", highlight=False)
+        console.print(f"continue with --resume from {report.checkpoint}", highlight=False)
         raise typer.Exit(UNFINISHED)
     for path in (report.weights, report.checkpoint, options.log):
         console.print(str(path), highlight=False)
