@@ -232,7 +232,7 @@ class _Telling:
         if label > _ORGAN + _MOST_LESIONS:
             raise InputError(
                 "edited-unreadable",
-                f"With the lesions of the case, the returned segmentation has more than {_MOST_LESIONS}.",
+                f"The case and the returned segmentation together have more than {_MOST_LESIONS} lesions.",
                 "Save lesions that belong together as one segment.",
             )
         return label
