@@ -113,13 +113,17 @@ def open_context(settings: Settings, *, migrate: bool = False) -> Context:
         ``migration-due``: the schema is old, and `migrate` is false.
     """
     database = Database(settings.database_url)
-    if migrate:
-        make_folder_durably(settings.data_dir, mode=0o700)
-        database.migrate()
-    else:
-        database.require_current()
-    context = Context(settings, database, open_store(settings))
-    if migrate:
-        claim_folder(database, context.store)
-        _ = context.patient_keys
+    try:
+        if migrate:
+            make_folder_durably(settings.data_dir, mode=0o700)
+            database.migrate()
+        else:
+            database.require_current()
+        context = Context(settings, database, open_store(settings))
+        if migrate:
+            claim_folder(database, context.store)
+            _ = context.patient_keys
+    except BaseException:
+        database.close()
+        raise
     return context

@@ -11,11 +11,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from sqlalchemy import text
 from typer.testing import CliRunner
 
 from dicom_config.errors import ConfigError
 from dicom_config.model import Settings
 from tests.support.intake import context_in, received
+from tests.support.peers import Postgres
 from tests.support.ports import wait_until
 from tests.support.series import edit, good_series
 from uair_node.cases.database import Database
@@ -196,6 +198,21 @@ def test_a_secret_that_is_not_the_one_stops_the_node_and_its_remedies_work(
     assert renewed.patient_keys.key(hash_patient_id(_ID)) != kept
     restored.database.close()
     renewed.database.close()
+
+
+def test_a_start_that_fails_leaves_no_connection(postgres: Postgres, data: Path) -> None:
+    with postgres.database() as url:
+        settings = Settings(data_dir=data, database={"url": url})
+        open_context(settings, migrate=True).database.close()
+        _lose(data / SECRET_FILE)
+        with pytest.raises(ConfigError) as raised:  # it keeps the frames, and so their objects, alive
+            open_context(settings, migrate=True)
+        assert raised.value.code == "patient-secret-missing"
+        watching = Database(url)
+        with watching.connected() as connection:
+            count = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+            assert connection.execute(text(count)).scalar() == 1
+        watching.close()
 
 
 def _two_cases(context: Context, tmp_path: Path) -> list[str]:
