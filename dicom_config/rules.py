@@ -11,7 +11,7 @@ from dicom_config.section import Section
 
 
 def _pattern(value: str) -> str:
-    """Check the syntax of a regular expression. The rules apply it to text in upper or lower case."""
+    """Check the syntax of a regular expression. The rules ignore upper and lower case when they apply it."""
     try:
         re.compile(value)
     except re.error as error:

@@ -329,7 +329,7 @@ def test_only_the_configured_acquisition_is_segmented(database_url: str, tmp_pat
         with context.database.transaction() as session:
             refused = session.get(Case, 1)
             assert refused.code == "other-acquisition-chosen"
-            assert "2 acquisitions; only number 2 in time" in refused.sentence
+            assert "2 acquisitions. Only acquisition 2 in order of time" in refused.sentence
             assert ONE[0] in refused.sentence
 
 

@@ -140,7 +140,7 @@ def test_without_a_destination_no_late_answer_is_promised_an_archive(tmp_path: P
         late = offered.send(offered.candidate(2), Verb.PICK)
         assert late is not None
         assert late.remedy.startswith(
-            "The node keeps its final segmentation. No destination is configured for it."
+            "The node keeps the final segmentation, because no destination is configured."
         )
 
 

@@ -132,7 +132,7 @@ class RoundView:
         return np.flip(plane, tuple(axis - 1 for axis in flips if axis))
 
     def on_source_grid(self, k: int) -> Labels:
-        """Return a segmentation on the whole source grid, `(Z, Y, X)`."""
+        """Return the segmentation of candidate `k` on the whole source grid, `(Z, Y, X)`."""
         whole = np.zeros(self.canonical.shape, np.uint8)
         whole[self.box] = self.of(k)
         return self.canonical.to_source(whole)

@@ -40,7 +40,7 @@ def final_words(session: Session, case: Case) -> str:
         .where(Round.case_id == case.id, Result.kind.in_(FINAL_KINDS))
     )
     if session.scalar(delivered.limit(1)) is None:
-        return "The node keeps its final segmentation. No destination is configured for it."
+        return "The node keeps the final segmentation, because no destination is configured."
     return "Its final segmentation is in the archive."
 
 

@@ -68,10 +68,10 @@ class GateResult:
 def inspect_series(
     headers: Sequence[SliceHeader], section: GateSection, profiles: Sequence[ModalityProfile] = (CT,)
 ) -> GateResult:
-    """Check the slices of a series that have arrived. The order of `headers` does not matter.
+    """Check the arrived slices of a series. The order of `headers` does not matter.
 
-    Permanent faults are checked before faults that later slices may clear. But a mixture is checked before
-    its consequences, such as several slices at the same position.
+    Permanent faults are checked before faults that later slices may clear. But a mixture of acquisitions or
+    orientations is checked before its consequences, such as several slices at the same position.
 
     Parameters
     ----------

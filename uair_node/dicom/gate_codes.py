@@ -85,7 +85,7 @@ GATE_CODES: dict[str, GateCode] = {
     ),
     "mixed-orientation": GateCode(
         "The slices do not lie parallel to each other.",
-        "Send each orientation as a series of its own, and no radial reformats.",
+        "Send each orientation as a series of its own. Do not send radial reformats.",
     ),
     "not-axial": GateCode(
         "The slices lie {angle:.0f} degrees off axial; at most {limit:.0f} are accepted.",

@@ -25,7 +25,7 @@ def draws_the_same(sent: Dataset, ours: Path) -> bool:
     """Return whether two SEGs have the same segments with the same pixels at the same places.
 
     The order of frames, frames without pixels, private elements and the transfer syntax do not matter. A SEG
-    that cannot be read counts as different. The module that reads edits then gives the reason.
+    that cannot be read counts as different. `uair_node.dicom.seg_reader` then gives the reason.
 
     Raises
     ------

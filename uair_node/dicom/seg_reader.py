@@ -147,7 +147,7 @@ def _require_bounded(dataset: Dataset, volume: Volume, segments: int) -> None:
         raise _unreadable("Its frames are larger than the images that it was drawn on.")
     described = len(dataset.get("PerFrameFunctionalGroupsSequence") or ())
     if int(dataset.get("NumberOfFrames") or 1) > max(described, 1):
-        raise _unreadable("It has more frames than it describes.")
+        raise _unreadable("It has more frames than items in its Per-frame Functional Groups Sequence.")
     require_matching_codestreams(dataset)
 
 

@@ -140,7 +140,10 @@ def _combined(offered: Float32, picked: int, numbers: PartNumbers, chosen: Seque
 
 
 def _chosen(target: TargetState, picked: int, by_part: Mapping[str, int]) -> tuple[PartNumbers, list[int]]:
-    """Return the part of each cell and the candidate of each part; no candidates if all are `picked`."""
+    """Return the number of the part of each cell of the crop, and the chosen candidate of each part.
+
+    The list of candidates is empty if every part takes the candidate `picked`.
+    """
     parts = parts_of(target) if by_part else ()
     chosen = [by_part.get(part.name, picked) for part in parts]
     if all(index == picked for index in chosen):

@@ -86,7 +86,7 @@ def _with_masks(data: Sequence[Path], masks: Path) -> FileSource:
         raise InputError(
             "masks-for-one",
             "--masks needs exactly one series: a DICOM folder or a NIfTI file.",
-            "Name one series, or leave --masks out so that truth is found beside each.",
+            "Name one series, or leave --masks out. Then the truth of each series is searched beside it.",
         )
     return SeriesSource(data[0].name, tuple(_largest(series)), masks)
 

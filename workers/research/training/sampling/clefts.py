@@ -138,7 +138,7 @@ def cut_clefts(
 
 
 def _hilum(canvas: _Canvas) -> Point | None:
-    """Return the place in mm with most of the portal vein; None if the sample shows no portal vein."""
+    """Return the point in mm with the most voxels of the portal vein around it; None without portal vein."""
     portal = (canvas.coarse == Tissue.PORTAL_VEIN).astype(np.float32)
     dense = ndi.uniform_filter(portal, 7, mode="constant")
     best = int(dense.argmax())
