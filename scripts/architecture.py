@@ -29,7 +29,7 @@ def page() -> str:
             "## Who imports whom",
             "",
             "An arrow goes from a package to a package that it imports. The figure leaves out the command "
-            "lines, and arrows to small modules that all packages import.",
+            "lines, and arrows to `dicom_config` and to small modules that all packages import.",
             "",
             *_mermaid("flowchart LR", _imports()),
             "## States of a case",
