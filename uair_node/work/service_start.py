@@ -38,7 +38,7 @@ def open_service(
     while True:
         try:
             context = open_context(settings, migrate=migrate)
-            require_same_folder(context.database, context.store)
+            _require_own_folder(context)
         except TransientError as error:
             if error.code != UNAVAILABLE:
                 raise
@@ -47,6 +47,15 @@ def open_service(
             outages.succeeded()
             return context
         sleep(outages.pause_s)
+
+
+def _require_own_folder(context: Context) -> None:
+    """Check that the data folder belongs to the database. If not, then close the database's connections."""
+    try:
+        require_same_folder(context.database, context.store)
+    except BaseException:
+        context.database.close()
+        raise
 
 
 def _tell_overrides(settings: Settings) -> None:
