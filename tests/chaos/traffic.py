@@ -16,6 +16,7 @@ from pynetdicom.sop_class import CTImageStorage, MRImageStorage
 
 from tests.chaos.ledger import Ledger
 from tests.chaos.site import Site
+from uair_node.network.responses import KEEP_RESPONSES
 from workers.phantoms import make_phantom
 from workers.phantoms.ct_series import write_ct_series
 
@@ -142,7 +143,11 @@ class Routers:
         entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = entity.connection_timeout = 10
         contexts = [build_context(CTImageStorage), build_context(MRImageStorage)]
         association = entity.associate(
-            "127.0.0.1", self._site.routers.port, contexts=contexts, ae_title="UAIR"
+            "127.0.0.1",
+            self._site.routers.port,
+            contexts=contexts,
+            ae_title="UAIR",
+            evt_handlers=[KEEP_RESPONSES],
         )
         if not association.is_established:
             return

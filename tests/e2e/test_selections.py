@@ -34,7 +34,11 @@ def _say(dcmtk: Dcmtk, deployment: Deployment, called: str, document: Dataset, f
 
 
 def _await_selections(deployment: Deployment, count: int) -> Sequence[dict]:
-    wait_until(lambda: len(deployment.case()["selections"]) == count, f"{count} selections", 30.0)
+    try:
+        wait_until(lambda: len(deployment.case()["selections"]) == count, f"{count} selections", 30.0)
+    except TimeoutError as error:
+        error.add_note(f"{deployment.case()['state']}, {deployment.case()['selections']}")
+        raise
     return deployment.case()["selections"]
 
 

@@ -20,6 +20,7 @@ from pynetdicom.sop_class import CTImageStorage, Verification
 from dicom_config.model import NodeSection
 from tests.support.ports import wait_until
 from tests.support.raw_store import store_bytes
+from uair_node.network.responses import KEEP_RESPONSES
 from uair_node.network.scp import DicomListener
 from uair_node.network.store_status import StoreStatus
 
@@ -117,7 +118,7 @@ def deflated_zeros(count: int) -> bytes:
 def echoes(listener: DicomListener) -> bool:
     entity = AE("ROUTER")
     entity.add_requested_context(Verification)
-    association = entity.associate("127.0.0.1", listener.port, ae_title="UAIR")
+    association = entity.associate("127.0.0.1", listener.port, ae_title="UAIR", evt_handlers=[KEEP_RESPONSES])
     if not association.is_established:
         return False
     answer = association.send_c_echo()

@@ -31,6 +31,7 @@ from uair_node.cases.tables import Case, Instance, SelectionOutcome
 from uair_node.context import Context
 from uair_node.intake.assembly import assemble
 from uair_node.intake.inbox import Inbox
+from uair_node.network.responses import KEEP_RESPONSES
 from uair_node.network.scp import DicomListener
 from uair_node.network.store_status import StoreStatus
 from uair_node.results.notices import pending_notices
@@ -68,7 +69,7 @@ def push(port: int, called: str, datasets: Sequence[Dataset]) -> list[int]:
     pairs = {(str(dataset.SOPClassUID), str(dataset.file_meta.TransferSyntaxUID)) for dataset in datasets}
     for sop_class, syntax in sorted(pairs):
         entity.add_requested_context(sop_class, syntax)
-    association = entity.associate("127.0.0.1", port, ae_title=called)
+    association = entity.associate("127.0.0.1", port, ae_title=called, evt_handlers=[KEEP_RESPONSES])
     assert association.is_established
     assert not association.rejected_contexts
     statuses = [association.send_c_store(dataset).Status for dataset in datasets]

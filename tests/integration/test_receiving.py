@@ -32,6 +32,7 @@ from uair_node.cases.tables import Case, Instance, InstanceStatus
 from uair_node.context import Context
 from uair_node.intake.assembly import assemble
 from uair_node.intake.inbox import Inbox
+from uair_node.network.responses import KEEP_RESPONSES
 from uair_node.network.scp import DicomListener, ReceivedInstance
 from uair_node.network.store_status import StoreStatus
 from workers.phantoms.ct_series import write_ct_series
@@ -61,7 +62,7 @@ def association(port: int) -> Association:
     entity = AE("ROUTER")
     entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = 180
     entity.add_requested_context(CTImageStorage)
-    made = entity.associate("127.0.0.1", port, ae_title="UAIR")
+    made = entity.associate("127.0.0.1", port, ae_title="UAIR", evt_handlers=[KEEP_RESPONSES])
     assert made.is_established
     return made
 

@@ -15,6 +15,7 @@ from dicom_config.model import NodeSection
 from tests.support.peers import Dcmtk
 from tests.support.series import good_series
 from uair_node.network import wakeups
+from uair_node.network.responses import KEEP_RESPONSES
 from uair_node.network.scp import DicomListener, ReceivedInstance
 from uair_node.network.transport import GuardedSocket
 
@@ -79,6 +80,6 @@ def _association(listener: DicomListener) -> Association:
     entity = AE("ROUTER")
     entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = 300
     entity.add_requested_context(Verification)
-    made = entity.associate("127.0.0.1", listener.port, ae_title="UAIR")
+    made = entity.associate("127.0.0.1", listener.port, ae_title="UAIR", evt_handlers=[KEEP_RESPONSES])
     assert made.is_established
     return made

@@ -8,6 +8,8 @@ from pydicom.uid import UID
 from pynetdicom import AE
 from pynetdicom.dimse_primitives import C_STORE
 
+from uair_node.network.responses import KEEP_RESPONSES
+
 
 def store_bytes(
     port: int,
@@ -23,7 +25,7 @@ def store_bytes(
     entity = AE("ROUTER")
     entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = timeout_s
     entity.add_requested_context(sop_class, UID(syntax))
-    association = entity.associate("127.0.0.1", port, ae_title=called)
+    association = entity.associate("127.0.0.1", port, ae_title=called, evt_handlers=[KEEP_RESPONSES])
     assert association.is_established
     (context,) = association.accepted_contexts
     request = C_STORE()

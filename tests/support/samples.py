@@ -18,6 +18,7 @@ from pynetdicom import AE
 from pynetdicom.dimse_primitives import C_STORE
 
 from tests.support.server import absent, peers_folder
+from uair_node.network.responses import KEEP_RESPONSES
 
 _PACKAGES = {"pydicom": "data", "pynetdicom": "tests/dicom_files"}
 _NAMED = ["SOPClassUID", "SOPInstanceUID"]
@@ -103,7 +104,7 @@ def send(port: int, called: str, objects: Sequence[Sample]) -> list[tuple[Sample
         entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = 300.0
         for sop_class, syntax in proposed:
             entity.add_requested_context(sop_class, syntax)
-        association = entity.associate("127.0.0.1", port, ae_title=called)
+        association = entity.associate("127.0.0.1", port, ae_title=called, evt_handlers=[KEEP_RESPONSES])
         assert association.is_established
         contexts = {
             (str(context.abstract_syntax), str(context.transfer_syntax[0])): context.context_id

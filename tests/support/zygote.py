@@ -24,9 +24,10 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from importlib import import_module
-from multiprocessing import util
+from multiprocessing import forkserver, util
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 _MODULES = (
     "uair_node.cli",
@@ -170,7 +171,8 @@ def _become(request: Mapping[str, Any]) -> None:
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     _close_all_but((0, 1, 2))
     os.umask(request["umask"])
-    util.spawnv_passfds = _fork_server(util.spawnv_passfds)  # type: ignore[attr-defined]
+    if "up" in request["command"]:
+        _fork_server()
     _run(request["command"])
 
 
@@ -195,8 +197,13 @@ def _run(command: Sequence[str]) -> None:
     sys.exit(status)
 
 
-def _fork_server(spawn: Any) -> Any:
-    """Return a replacement for multiprocessing's `spawn`, which also forks multiprocessing's fork server."""
+def _fork_server() -> None:
+    """Fork multiprocessing's fork server, which ``uair up`` needs for its workers, from this process.
+
+    It must begin before the program opens its database. Otherwise, SQLite in the forks believes that it holds
+    the program's locks, and a worker can overwrite a commit of the node.
+    """
+    spawn: Any = util.spawnv_passfds  # type: ignore[attr-defined]
 
     def fork(path: bytes, arguments: Sequence[Any], passed: Sequence[int]) -> int:
         script = os.fsdecode(arguments[-1])
@@ -209,7 +216,9 @@ def _fork_server(spawn: Any) -> Any:
             os._exit(0)
         return pid
 
-    return fork
+    with patch.object(util, "spawnv_passfds", fork):
+        forkserver.set_forkserver_preload(["workers.process.preloaded"])
+        forkserver.ensure_running()
 
 
 def _close_all_but(kept: Sequence[int]) -> None:

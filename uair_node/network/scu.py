@@ -23,6 +23,7 @@ from uair_node.network.outgoing import (
     read_instance,
     result_of,
 )
+from uair_node.network.responses import KEEP_RESPONSES
 from uair_node.network.statuses import DeliveryVerdict, judge
 from uair_node.network.tls import client_context
 
@@ -118,6 +119,7 @@ def associate(
         ext_neg=[build_role(sop_class, scp_role=True) for sop_class in retrieved],
         tls_args=(context, tls.server_name or destination.host) if context and tls else None,
         evt_handlers=[
+            KEEP_RESPONSES,
             (evt.EVT_CONN_OPEN, _limit_reads, [destination.timeout_s]),
             (evt.EVT_PDU_RECV, _keep_first, [answers]),
             *handlers,
