@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.support.made_once import MADE_ONCE, migrated_sqlite
 from tests.support.missed import MissedCase, copied_missed_case, missed_case, missed_series
 from tests.support.peers import Dcmtk, Orthanc, Postgres, RabbitMQ, absent
 from tests.support.postgres import postgres_folder
@@ -45,6 +45,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return _LONGEST_FIRST.index(folder) if folder in _LONGEST_FIRST else len(_LONGEST_FIRST)
 
     items.sort(key=rank)  # stable: the order within a folder stays
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _made_once(tmp_path_factory: pytest.TempPathFactory) -> None:
+    MADE_ONCE.folder = tmp_path_factory.mktemp("made-once")
 
 
 @pytest.fixture(autouse=True)
@@ -126,9 +131,7 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str
     Every database is a copy of one that was migrated once.
     """
     if request.param == "sqlite":
-        copy = tmp_path / "uair.sqlite"
-        shutil.copyfile(request.getfixturevalue("migrated_sqlite"), copy)
-        yield f"sqlite:///{copy}"
+        yield migrated_sqlite(tmp_path / "uair.sqlite")
         return
     server: Postgres = request.getfixturevalue("postgres")
     with server.database(template=request.getfixturevalue("migrated_postgres")) as url:
@@ -144,25 +147,13 @@ def database(database_url: str) -> Iterator[Database]:
 
 
 @pytest.fixture(scope="session")
-def migrated_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A SQLite file with all tables and no rows. Tests copy it and never open it."""
-    file = tmp_path_factory.mktemp("migrated") / "uair.sqlite"
-    _migrate(f"sqlite:///{file}")
-    return file
-
-
-@pytest.fixture(scope="session")
 def migrated_postgres(postgres: Postgres) -> Iterator[str]:
     """The name of a PostgreSQL database with all tables and no rows. Tests copy it and never open it."""
     with postgres.database() as url:
-        _migrate(url)
+        database = Database(url)
+        database.migrate()
+        database.close()
         yield url.rpartition("/")[2]
-
-
-def _migrate(url: str) -> None:
-    database = Database(url)
-    database.migrate()
-    database.close()
 
 
 @pytest.fixture(scope="session")

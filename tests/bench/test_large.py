@@ -6,7 +6,6 @@ other work on the machine counts less. Asserts no timing.
 
 from __future__ import annotations
 
-import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -24,6 +23,7 @@ from starlette.testclient import TestClient
 from tests.support.console import BASE, OPERATOR, console_site
 from tests.support.intake import context_in
 from tests.support.large import fill
+from tests.support.made_once import migrated_sqlite
 from tests.support.peers import Postgres
 from uair_node.cases.states import CaseState
 from uair_node.cases.tables import Case, Instance, Round
@@ -92,7 +92,7 @@ def _filled(name: str, folder: Path, request: pytest.FixtureRequest) -> Iterator
     sections = {"intake": _INTAKE, "destinations": [_AWAY], "console": {"port": 1}}
     if name == "SQLite":
         file = folder / "uair.sqlite"
-        shutil.copyfile(request.getfixturevalue("migrated_sqlite"), file)
+        migrated_sqlite(file)
         with context_in(folder, f"sqlite:///{file}", **sections) as context:
             fill(context.database, CASES)
             yield context

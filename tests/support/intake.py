@@ -7,8 +7,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pydicom import dcmread
+from sqlalchemy import make_url
 
 from dicom_config.model import Settings, Verb
+from tests.support.made_once import migrated_sqlite
 from uair_node.cases.database import Database
 from uair_node.context import Context
 from uair_node.network.scp import ReceivedInstance
@@ -18,6 +20,9 @@ from uair_node.storage.store import Store
 @contextmanager
 def context_in(folder: Path, database_url: str, **sections: object) -> Iterator[Context]:
     """A migrated database and a data folder, with short waits."""
+    url = make_url(database_url)
+    if url.get_backend_name() == "sqlite" and not Path(str(url.database)).exists():
+        migrated_sqlite(Path(str(url.database)))
     database = Database(database_url)
     database.migrate()
     values = {

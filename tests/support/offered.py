@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from pydicom import Dataset, dcmread
 
 from dicom_config.model import Verb
 from tests.support.intake import context_in, received
+from tests.support.made_once import MADE_ONCE, copy_rows
 from tests.support.series import SHAPE, good_series
 from uair_node.cases import lifecycle, work_items
 from uair_node.cases.tables import Case, Result, ResultKind, Selection, WorkItem, WorkKind
@@ -35,6 +37,7 @@ from uair_node.storage.artifacts import StoredCandidate, save_candidates, save_r
 from uair_node.work.performer import Claim, Commit, perform
 from workers.measure.accepted import finish_measured
 
+_DATABASE = "uair.sqlite"
 CHARACTERS = ("most likely", "most inclusive", "tightest", "alternative")
 JOBS: Mapping[WorkKind, Callable[[Context, Claim], Commit]] = {
     WorkKind.PUBLISH: publish,
@@ -171,14 +174,41 @@ def offered_case(
 ) -> Iterator[OfferedCase]:
     """A case of the series in `paths` (by default a good series) whose first four candidates are published.
 
-    The database is a file in `folder` unless `database_url` names another database.
+    The database is a file in `folder` unless `database_url` names another database. Without `paths`, the case
+    is a copy of one that was made once.
     """
-    url = database_url or f"sqlite:///{folder / 'uair.sqlite'}"
+    url = database_url or f"sqlite:///{folder / _DATABASE}"
+    if not paths:
+        _copy_offered(folder, database_url, sections)
+        with context_in(folder / "data", url, **sections) as context:
+            yield OfferedCase(context, sorted((folder / "ct").iterdir()))
+        return
     with context_in(folder / "data", url, **sections) as context:
-        case = OfferedCase(context, paths or good_series(folder / "ct"))
-        case.push()
-        case.work(WorkKind.PUBLISH)
-        yield case
+        yield _offer(context, paths)
+
+
+def _offer(context: Context, paths: Sequence[Path]) -> OfferedCase:
+    case = OfferedCase(context, paths)
+    case.push()
+    case.work(WorkKind.PUBLISH)
+    return case
+
+
+def _copy_offered(folder: Path, database_url: str, sections: Mapping[str, object]) -> None:
+    """Copy the case for some sections of the configuration; with `database_url`, copy its rows there."""
+
+    def make(original: Path) -> None:
+        with context_in(original / "data", f"sqlite:///{original / _DATABASE}", **sections) as context:
+            _offer(context, good_series(original / "ct"))
+
+    copied = folder / "copied" if database_url else folder
+    labels = b"".join(candidate_labels(k).tobytes() for k in (1, 2, 3, 4))  # some tests replace the function
+    digest = sha256(repr(sections).encode() + labels).hexdigest()
+    MADE_ONCE.copy(f"offered-{digest[:16]}", make, copied)
+    if database_url:
+        copy_rows(f"sqlite:///{copied / _DATABASE}", database_url)
+        for name in ("data", "ct"):
+            (copied / name).rename(folder / name)
 
 
 @contextmanager
