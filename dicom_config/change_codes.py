@@ -1,6 +1,7 @@
 """Codes in the report for changes since earlier studies.
 
-They are codes of PS3.16 (CID 6144 to 6147). If PS3.16 has no code, then we define one.
+They are codes of PS3.16 (CID 6144 to 6147). If PS3.16 has no suitable code, then this module defines its own
+code.
 """
 
 from __future__ import annotations

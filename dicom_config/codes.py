@@ -1,4 +1,4 @@
-"""Coded concepts, colours, series numbers and labels of our objects.
+"""Coded concepts, colours, series numbers and labels of the DICOM objects that the node writes.
 
 Viewers show these words, numbers and colours.
 """
@@ -14,8 +14,8 @@ ANATOMICAL_STRUCTURE = Code("91723000", "SCT", "Anatomical Structure")
 MORPHOLOGICALLY_ABNORMAL = Code("49755003", "SCT", "Morphologically Abnormal Structure")
 PHYSICAL_OBJECT = Code("260787004", "SCT", "Physical object")
 LIVER = Code("10200004", "SCT", "Liver")
-# The engine finds tissue that differs. It does not find the kind of tissue. "Neoplasm" would claim more
-# than was measured.
+# The engine finds tissue that differs from the liver around it. It does not determine the kind of tissue. So
+# the code "Neoplasm" would claim more than the engine measured.
 LESION = Code("52988006", "SCT", "Lesion")
 PROCESSING_EQUIPMENT = Code("109102", "DCM", "Processing Equipment")
 ARTIFICIAL_INTELLIGENCE = Code("123110", "DCM", "Artificial Intelligence")
@@ -32,7 +32,7 @@ ATTENUATION = Code("112031", "DCM", "Attenuation Coefficient")
 MR_SIGNAL_INTENSITY = Code("110852", "DCM", "MR signal intensity")
 MEAN = Code("373098007", "SCT", "Mean")
 NUMBER_OF_LESIONS = Code("246206008", "SCT", "Number of lesions")
-# Every standard code for this quantity also claims a neoplasm.
+# Every standard code for this quantity also says that the tissue is a neoplasm.
 LESION_BURDEN = Code("LESION_BURDEN", "99UAIR", "Lesion volume as percentage of liver volume")
 MILLILITRE = Code("ml", "UCUM", "milliliter")
 MILLIMETRE = Code("mm", "UCUM", "millimeter")
@@ -41,16 +41,17 @@ ARBITRARY_UNIT = Code("[arb'U]", "UCUM", "arbitrary unit")
 PERCENT = Code("%", "UCUM", "percent")
 LESIONS = Code("{lesions}", "UCUM", "lesions")
 
-# `uair_node.results.rejection` has the meanings of these titles.
+# `uair_node.results.rejection` has the meanings of these document titles.
 REJECTION_TITLES = frozenset({"113001", "113037", "113038", "113039"})
-"""DCM codes that make a Key Object Selection a rejection note (IHE RAD TF-2, 4.66)."""
+"""DCM codes that mark a Key Object Selection as a rejection note (IHE RAD TF-2, 4.66)."""
 REJECTED_FOR_QUALITY = Code("113001", "DCM", "Rejected for Quality Reasons")
 
 MANUFACTURER = "UAIR node"
 LABEL_PREFIX = "UAIR "
 DISCLAIMER = "Research use, not a medical device"
 
-# Larger than the series numbers of scanners and of secondary reconstructions, so that results sort last.
+# These numbers are larger than the series numbers of scanners and of secondary reconstructions. So viewers
+# list the results last.
 _SERIES_NUMBER_BASE = 9000
 _SERIES_NUMBERS_PER_ROUND = 10
 _FINAL_OFFSET = 9
@@ -93,7 +94,7 @@ LESION_COLOURS = (
 
 
 class Companion(IntEnum):
-    """Series of a round in addition to the segmentations. The value is an offset for the Series Number."""
+    """The series of a round that do not hold segmentations. The value is an offset for the Series Number."""
 
     RTSTRUCT = 0
     PAGES = 5
@@ -117,7 +118,7 @@ class SelectionClass(StrEnum):
 
 
 def lesion_colour(number: int) -> Colour:
-    """Return the colour of lesion `number` (1-based); the list repeats after its end."""
+    """Return the colour of lesion `number` (1-based). After the last colour, the colours repeat."""
     if number < 1:
         raise ValueError("lesions are numbered from 1")
     return LESION_COLOURS[(number - 1) % len(LESION_COLOURS)]
@@ -190,7 +191,7 @@ def notices_description() -> str:
 def long_string(text: str) -> str:
     """Make `text` a valid LO value: printable ASCII without backslash, at most 64 characters.
 
-    Only ASCII is permitted, because our object keeps the character set of its source series.
+    Only ASCII is permitted, because the object keeps the character set of its source series.
     """
     plain = "".join(c if c.isascii() and c.isprintable() and c != "\\" else "?" for c in text)
     return plain[:_LONG_STRING_LENGTH].strip()

@@ -34,10 +34,11 @@ _FEWEST_CHARACTERS = 16
 
 
 class ConsoleProxy(Section):
-    """A reverse proxy that does the login and writes the user's name into a header.
+    """A reverse proxy that does the login and writes the user's name into an HTTP header.
 
-    The header counts only if the connection comes from one of `networks`. If a secret is configured, then
-    the request must also contain the secret. The proxy must remove both headers from browsers' requests.
+    The console uses the header only if the connection comes from one of `networks`. If a secret is
+    configured, then the request must also contain the secret. The secret is in a second header. The proxy
+    must remove both headers from the requests of browsers.
     """
 
     networks: tuple[Network, ...] = Field(min_length=1, description="networks that the proxy connects from")

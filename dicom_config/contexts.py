@@ -1,6 +1,7 @@
 """Presentation contexts: the SOP classes and transfer syntaxes that the node accepts (PS3.8 9.3.2).
 
-The standard and the installed decoders determine them. A site cannot configure them.
+The standard and the installed decoders determine the accepted classes and syntaxes. A site cannot configure
+them.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from pynetdicom.sop_class import Verification
 from dicom_config.codes import SelectionClass
 
 SELECTION_SOP_CLASSES: frozenset[str] = frozenset(SelectionClass)
-"""Classes of a reader's selection. A selection names a candidate, holds a candidate, or is its page."""
+"""SOP classes of a reader's selection: an object that names or holds a candidate, or is its page."""
 
 DOCUMENT_CLASSES: frozenset[str] = frozenset(
     {
@@ -45,7 +46,7 @@ DOCUMENT_CLASSES: frozenset[str] = frozenset(
         SelectionClass.PRESENTATION_STATE,
     }
 )
-"""Classes of documents about images, which contain no image: reports, Key Objects, presentation states."""
+"""SOP classes of documents without an image of their own: reports, Key Objects, presentation states."""
 
 SENT_SOP_CLASSES: tuple[str, ...] = (
     SelectionClass.SEGMENTATION,
@@ -54,7 +55,7 @@ SENT_SOP_CLASSES: tuple[str, ...] = (
     SelectionClass.KEY_OBJECT_SELECTION,
     SelectionClass.RT_STRUCTURE_SET,
 )
-"""Classes of results."""
+"""SOP classes of the results that the node sends."""
 
 SENT_TRANSFER_SYNTAXES: tuple[str, ...] = (ExplicitVRLittleEndian, ImplicitVRLittleEndian)
 """Transfer syntaxes that the node proposes as Storage SCU, the preferred one first."""
@@ -91,14 +92,17 @@ _DECODED_HERE = (ENCAPSULATED_UNCOMPRESSED, DEFLATED_IMAGE_FRAME)
 
 @cache
 def transfer_syntaxes() -> tuple[str, ...]:
-    """Return the transfer syntaxes whose pixels this node can decode."""
+    """Return the transfer syntaxes that this node can decode."""
     with_decoders = (syntax for syntax in _WITH_DECODERS if _decodable(syntax))
     return (*_UNCOMPRESSED, *with_decoders, *_DECODED_HERE)
 
 
 @cache
 def sop_classes() -> frozenset[str]:
-    """Return the SOP classes that the node accepts by name: pynetdicom's storage classes and Verification."""
+    """Return the SOP classes that are known here: pynetdicom's storage classes, and Verification.
+
+    The node also accepts some classes that this set does not contain, see `is_taken`.
+    """
     storage = (str(context.abstract_syntax) for context in AllStoragePresentationContexts)
     return frozenset({*storage, Verification})
 
@@ -106,10 +110,10 @@ def sop_classes() -> frozenset[str]:
 def is_taken(sop_class: str) -> bool:
     """Return whether the node accepts a proposed abstract syntax. All AE titles accept the same classes.
 
-    The node accepts every storage class: known, newer than the library, or private. A router that pushes a
-    whole study stops at a refused context, and the rest of the study would be missing. If a reader sends an
-    object of an unsuitable class, then the object must arrive before the node can send a notice about it.
-    The node does not accept other services of the standard.
+    The node accepts every storage class: a known class, a class newer than the library, or a private class.
+    One reason is routers: a router stops at a refused context, and the rest of the study would be missing.
+    Another reason is notices: the node can send a notice about an unsuitable object only after it has
+    received the object. The node accepts no classes of other services of the standard.
     """
     private = not sop_class.startswith(_STANDARD_ROOT)
     return private or sop_class in sop_classes() or sop_class.startswith(_STORAGE_ROOT)
@@ -121,9 +125,9 @@ def taken_syntaxes(contexts: Iterable[Sequence[str]]) -> tuple[str, ...]:
     Parameters
     ----------
     contexts
-        The proposed transfer syntaxes of each presentation context of the class. A context is also accepted
-        if the node can decode none of its transfer syntaxes. The node keeps such instances, and the gate
-        gives the reason why it does not segment them.
+        The transfer syntaxes that each presentation context of the class proposes. If the node can decode no
+        transfer syntax of a context, then it accepts the context, too. The node keeps instances that it
+        cannot decode. The gate gives the reason why they are not segmented.
     """
     known = transfer_syntaxes()
     others = [syntax for proposed in contexts if not set(proposed) & set(known) for syntax in proposed]

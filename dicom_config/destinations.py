@@ -15,7 +15,7 @@ from dicom_config.tls import TlsClientSection
 
 
 class Withdrawal(StrEnum):
-    """The time at which a destination gets rejection notes, which hide results."""
+    """The time at which a destination gets rejection notes. The notes hide invalid results."""
 
     NEVER = "never"
     END = "end"
@@ -87,7 +87,7 @@ class StowDestination(Recipient):
 
 
 _DICOM_TAG, _STOW_TAG = DESTINATION_TAGS = ("(C-STORE)", "(STOW-RS)")
-"""The tags of the two kinds of destinations. pydantic puts them into the path of a wrong key."""
+"""Tags of the two kinds of destinations. pydantic puts a tag into the path of a wrong key."""
 
 
 def _destination_kind(value: object) -> str:

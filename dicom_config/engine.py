@@ -1,4 +1,4 @@
-"""Configuration of the segmentation method and its tasks: model, leases, retries and time limits."""
+"""Configuration of the segmentation method (model) and of work items (leases, retries, time limits)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PACKAGED_MODELS: frozenset[ModelName] = frozenset({"embedded"})
 """Models whose weights come with the package. Every other model needs `engine.checkpoint`."""
 
 SAM_MODELS: frozenset[ModelName] = frozenset({"vit_b", "vit_l", "vit_h"})
-"""Models that read a published SAM checkpoint. `engine.window` sets how their input is normalised."""
+"""Models that read a published SAM checkpoint. `engine.window` sets how the model's input is normalised."""
 
 LocalizerName = Literal["learned", "templates"]
 Window = Literal["auto", "sam", "medsam"]
@@ -22,7 +22,7 @@ Preference = Literal["off", "department", "reader"]
 
 
 class EngineSection(Section):
-    """The segmentation method (docs/engine.md). The defaults have the best measured results."""
+    """The segmentation method (docs/engine.md). The defaults gave the best results in the measurements."""
 
     model: ModelName = "embedded"
     checkpoint: Path | None = Field(
@@ -73,7 +73,7 @@ class EngineSection(Section):
 
 
 class WorkSection(Section):
-    """Leases, retries and time limits of tasks."""
+    """Leases, retries and time limits of work items."""
 
     lease_s: PositiveFloat = Field(
         30.0, description="how long a task's claim on a case lasts; a running task renews it"

@@ -1,14 +1,14 @@
-"""The base class of our exceptions.
+"""The exceptions of this project, and their base class.
 
 Every error has a stable `code`, a `sentence` that describes the fault, and a `remedy` that says what a person
-can do. They contain no patient data.
+can do. None of these texts contains patient data.
 """
 
 from __future__ import annotations
 
 
 class UairError(Exception):
-    """Base class of all errors that we raise on purpose.
+    """Base class of all errors that this project raises on purpose.
 
     Parameters
     ----------
@@ -49,8 +49,8 @@ class TransientError(UairError):
 
 
 class ResourceError(UairError):
-    """Memory, disk space or device memory was too small. The work is retried in smaller pieces, or later."""
+    """Memory, disk space or GPU memory was too small. The work is retried in smaller pieces, or later."""
 
 
 class IllegalTransitionError(UairError):
-    """A change of a case's state that the table of states does not allow."""
+    """The table of states does not allow this change of a case's state."""

@@ -1,8 +1,8 @@
 """The model of the whole configuration, and the functions that read it.
 
-A configuration is a YAML file. An environment variable can override any key. The variable's name is
-``UAIR_`` and the path of the key, joined by two underscores (``UAIR_NODE__PORT=11113``). The error for a
-wrong file contains the key, the reason and a remedy. The settings are built once and passed to all other
+A configuration is a YAML file. An environment variable can override any key. The variable's name is ``UAIR_``
+and the path of the key, joined by two underscores (``UAIR_NODE__PORT=11113``). The error for a wrong file
+contains the key, the reason and a remedy. The program builds the settings once and passes them to all other
 modules.
 """
 
@@ -106,7 +106,7 @@ class IntakeSection(Section):
 
     @property
     def known(self) -> tuple[ModalityProfile, ...]:
-        """All profiles, first the configured ones. So cases stay readable if the configuration changes."""
+        """All profiles, the configured profiles first. So old cases stay readable if `profiles` changes."""
         others = (profile for profile in PROFILES.values() if profile not in self.modalities)
         return (*self.modalities, *others)
 
@@ -162,14 +162,14 @@ class DeliverySection(Section):
 
 
 class PageSeries(StrEnum):
-    """The grouping of pages into series."""
+    """The way in which the pages of a round are grouped into series."""
 
     ROUND = "round"
     CASE = "case"
 
 
 class ResultsSection(Section):
-    """Objects that are sent in addition to the segmentations."""
+    """The objects that the node sends in addition to the segmentations."""
 
     pages: bool = Field(True, description="pictures of the candidates, for viewers that cannot draw SEG")
     page_series: PageSeries = Field(
@@ -189,7 +189,7 @@ class ResultsSection(Section):
 
 
 class StartSection(Section):
-    """The segmentation of another system, from which a new case starts.
+    """The search for another system's segmentation, from which a new case starts.
 
     If the keys are empty, then the node does not search for such a segmentation.
     """
@@ -241,7 +241,7 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Give the environment priority over the file. The file's values are the init arguments."""
+        """Give the environment priority over the file. The init arguments are the values of the file."""
         return env_settings, init_settings
 
     @model_validator(mode="after")

@@ -47,8 +47,8 @@ class AeTitles(Section):
 class Tags(Section):
     """Words that make an object a selection although the sender called the store AE title.
 
-    They are for a site that cannot add AE titles. A word must be a separate word in Series Description or
-    Content Label, in upper or lower case. If a field is empty, then its verb has no word.
+    They are for a site that cannot add AE titles. A word must stand alone in Series Description or Content
+    Label, in upper or lower case. If a field of this section is empty, then its verb has no word.
     """
 
     pick: str = "PICK"
@@ -63,7 +63,7 @@ class Tags(Section):
         return self
 
     def _by_word(self) -> list[tuple[str, Verb]]:
-        """Return the words and their verbs. The first verb has the effect that is easiest to undo."""
+        """Return the words and their verbs. The verb whose effect is easiest to undo comes first."""
         words = [(self.pick, Verb.PICK), (self.reject, Verb.REJECT), (self.accept, Verb.ACCEPT)]
         return [(word, verb) for word, verb in words if word]
 
@@ -81,7 +81,7 @@ class Tags(Section):
 class MarkWords(Section):
     """Words that a reader writes into the label of a measurement.
 
-    They must be separate words, in upper or lower case.
+    A word must stand alone in the label, in upper or lower case.
     """
 
     drop: Annotated[
@@ -93,7 +93,7 @@ class MarkWords(Section):
 
 
 class AllowRule(Section):
-    """A rule that admits peers to verbs if all its fields match. A peer that no rule admits is refused."""
+    """A rule admits a peer to a verb if all its fields match. A peer that no rule admits is refused."""
 
     verbs: frozenset[Verb] = frozenset(Verb)
     calling_ae: Annotated[tuple[AeTitle, ...], Field(description="empty: any")] = ()
@@ -109,12 +109,13 @@ class AllowRule(Section):
     def mismatch(
         self, verb: Verb, calling_ae: str, address: str, certificate: Collection[str] = ()
     ) -> str | None:
-        """Return the first field of this rule that refuses `verb` to a peer; None if it admits the peer.
+        """Return the first field of this rule that refuses `verb` to a peer; None if the peer is admitted.
 
         Parameters
         ----------
         certificate
-            The typed names (`typed_name`) of the peer's verified certificate; empty without TLS.
+            The names in the peer's verified certificate, each with its type (see `typed_name`); empty without
+            TLS.
         """
         peer = ipaddress.ip_address(address)
         names = {name for each in self.certificates for name in typed_names(each)}

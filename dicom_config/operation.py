@@ -13,7 +13,7 @@ from dicom_config.section import Section
 class MonitoringSection(Section):
     """The monitoring server: ``/live``, ``/ready`` and ``/metrics`` over HTTP, without login.
 
-    Its answers contain no patient data.
+    Its HTTP responses contain no patient data.
     """
 
     host: str = Field("127.0.0.1", description="address to listen on; the default answers this machine only")
@@ -58,7 +58,7 @@ class Retention(Section):
 
 
 class RetentionSection(Section):
-    """The times after which `uair tidy` deletes ended cases, by end state. Other cases are kept."""
+    """The times after which `uair tidy` deletes ended cases, by end state. Cases in other states stay."""
 
     accepted: Retention = Retention(files_days=90)
     rejected: Retention = Retention(files_days=14, rows_days=365)

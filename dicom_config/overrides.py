@@ -1,4 +1,4 @@
-"""Find the configuration keys that the environment sets, and contradictions to the file."""
+"""Find the configuration keys that environment variables set, and those whose value in the file differs."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Override:
     key
         The key in the file's notation, ``node.port``.
     contradicts
-        Whether the file sets the key to another value. The variable's value is used.
+        Whether the file sets the key to another value. In this case, the node uses the variable's value.
     file
         The configuration file; None for the packaged file.
     """
@@ -36,7 +36,7 @@ class Override:
 
     @property
     def sentence(self) -> str:
-        """The warning that variable and file contradict. It contains no value, which may be a secret."""
+        """The warning that variable and file differ. It contains no values, because a value may be secret."""
         return f"{self.variable} overrides `{self.key}` of {self.file or 'the packaged embedded.yaml'}."
 
 

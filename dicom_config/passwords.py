@@ -1,4 +1,4 @@
-"""Read passwords from files, so that they are in no configuration, environment or process list."""
+"""Read passwords from files. So they appear in no configuration, environment or process list."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Viewer profiles: changes to our objects that some viewers need, each with its reason.
+"""Viewer profiles: changes to the node's DICOM objects that some viewers need, with reasons.
 
-The profile `strict` has no changes. Its objects follow the standard. Current OHIF, 3D Slicer and dcmqi read
-them.
+The profile `strict` has no changes. Its objects follow the standard. Current versions of OHIF, 3D Slicer and
+dcmqi can read these objects.
 """
 
 from __future__ import annotations
@@ -23,24 +23,25 @@ class Profile(StrEnum):
 
 @dataclass(frozen=True)
 class Needs:
-    """The objects, and the changes to objects, that a viewer needs.
+    """The DICOM objects that a viewer needs, and the changes to them.
 
     Parameters
     ----------
     segmentations
-        Whether the viewer can draw SEG. If false, then the destination gets no segmentations.
+        Whether the viewer can show SEG objects. If false, then the destination gets no segmentations.
     pictures
         Whether readers look at pages and notices in this viewer.
     structures
-        Whether the viewer is a planning system. It gets the accepted segmentation as an RT Structure Set.
+        Whether the viewer is a radiotherapy planning system. If true, then it gets the accepted segmentation
+        as an RT Structure Set.
     gap_frames
         Whether empty frames are written between a segment's first and last frame. After a gap, older OHIF
         draws on the wrong slices (OHIF #2833). Empty frames before and after the segment are always left
         out.
     short_label
-        Whether the Content Label is written without ``UAIR``. Weasis lists a SEG as ``[1]``, label and
-        description, and cuts the line at 16 characters (Weasis #681). So ``[1] UAIR FINAL R`` would not
-        show round and candidate.
+        Whether the Content Label is written without ``UAIR``. Weasis lists a SEG in a line with ``[1]``,
+        label and description. It cuts the line after 16 characters (Weasis #681). With ``UAIR``, the line
+        would be ``[1] UAIR FINAL R``, without round and candidate.
     """
 
     segmentations: bool = True

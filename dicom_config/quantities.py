@@ -1,4 +1,4 @@
-"""The measured quantities: name, code, unit and rounding. Report, tables and pages use the same quantities.
+"""The measured quantities: name, code, unit and rounding. Report, tables and pages share them.
 
 The columns of the CSV and the keys of the JSON come from this module.
 """
@@ -29,14 +29,14 @@ class Quantity:
     Parameters
     ----------
     key
-        The name of its column in tables.
+        The name of the quantity's column in tables.
     title
-        Its name on pages.
+        The quantity's name on pages.
     code, unit, derivation
-        Codes for the SR (TID 300). `derivation` is None if the name alone is sufficient.
+        Codes for the SR (TID 300). `derivation` is None if the code of the quantity alone is sufficient.
     decimals
-        Decimal places. The value is rounded only once, when it is measured. So every page and table shows
-        the same number.
+        Decimal places. A value is rounded only once, directly after its measurement. So every page and table
+        shows the same number.
     on_slice
         Whether the quantity is measured on a single slice. The SR refers to that slice.
     """

@@ -1,4 +1,4 @@
-"""Configuration keys of earlier versions. An old name is refused. The error contains the new name."""
+"""Configuration keys that were renamed. An old name is refused, and the error contains the new name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rules that choose the series of a study for segmentation, by header fields."""
+"""Rules that choose which series of a study are segmented. They test header fields."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Range(Section):
 
 
 class SeriesRule(Section):
-    """A rule. If a series meets all its conditions, then its score counts, or the series is excluded.
+    """If a series meets all conditions of a rule, then the rule adds its score or excludes the series.
 
     If the headers of a series lack a field, then the series does not meet a condition on this field.
     """

@@ -25,13 +25,13 @@ TLS_1_2_SUITES: dict[str, str] = {
     "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256": "ECDHE-ECDSA-AES128-GCM-SHA256",
     "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256": "ECDHE-RSA-AES128-GCM-SHA256",
 }
-"""The recommended suites (RFC 9325 4.2): registered name -> name in OpenSSL."""
+"""The recommended cipher suites (RFC 9325 4.2): registered name -> name in OpenSSL."""
 
 TLS_1_3_SUITES = ("TLS_AES_256_GCM_SHA384", "TLS_CHACHA20_POLY1305_SHA256", "TLS_AES_128_GCM_SHA256")
-"""All suites that OpenSSL has for TLS 1.3. Each suite has authentication and forward secrecy."""
+"""All cipher suites that OpenSSL has for TLS 1.3. Each suite has authentication and forward secrecy."""
 
 FINGERPRINT = "sha256:"
-"""The prefix of a fingerprint that is used as a certificate's name. Other names never begin with it."""
+"""The prefix of a certificate's fingerprint in a list of names. Other names never begin with it."""
 
 
 class NameType(StrEnum):
@@ -81,12 +81,12 @@ def _certificate_name(text: str) -> str:
 CertificateName = Annotated[str, AfterValidator(_certificate_name)]
 """A name with the prefix ``CN:``, ``DNS:``, ``URI:`` or ``IP:``, or a fingerprint with ``sha256:``.
 
-A name without a prefix can be the subject's CN or a DNS name among the alternative names.
+A name without a prefix can match the subject's CN or a DNS name in Subject Alternative Name.
 """
 
 
 def typed_names(name: str) -> tuple[str, ...]:
-    """Return the typed names that a `CertificateName` stands for."""
+    """Return the names with a type prefix (see `typed_name`) that a `CertificateName` can mean."""
     if ":" in name:
         return (name,)
     return typed_name(NameType.CN, name), typed_name(NameType.DNS, name)

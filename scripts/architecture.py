@@ -69,7 +69,7 @@ def _imports() -> Iterator[str]:
 
 
 def _part(module: str) -> str:
-    """Return the folder of a module, two levels deep; a package's own modules count as the package."""
+    """Return a module's folder, at most two levels deep. For a package's own modules, it is the package."""
     words = module.split(".")
     folder = Path(_TARGET.parents[1], *words[:2])
     return ".".join(words[:2]) if folder.is_dir() and len(words) > 1 else words[0]

@@ -1,6 +1,7 @@
-"""Write the picture of a segmentation's page to docs/images: a phantom, the engine, two rounds, acceptance.
+"""Write the picture of the console's page of a segmentation to docs/images.
 
-`make picture` runs this script. It needs Chromium and takes some minutes.
+The page shows a phantom that the engine segmented, after two rounds and the acceptance. `make picture` runs
+this script. It needs Chromium and takes some minutes.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Compute the gain over three rounds if the reader picks one candidate for all targets, on 40 phantoms.
+"""Compute the gain in Dice over three rounds on 40 phantoms. The reader picks one candidate for all targets.
 
     python -m scripts.demo_phantoms OUTPUT.json
 
-The phantoms are those of the demonstration. A second run skips the seeds that OUTPUT.json has already.
+The phantoms are those of the demonstration. A second run skips the seeds that OUTPUT.json already contains.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ ROUNDS = 3
 
 
 def main(output: Path) -> None:
-    """Write seed -> round by round [picked, Dice of the liver, Dice of the lesions]; print the ranks."""
+    """Write, for each seed, a list of rounds: [picked k, liver Dice, lesion Dice]. Print the ranks."""
     known = json.loads(output.read_text("utf-8")) if output.exists() else {}
     engine = build_engine(EngineSection(threads=1))
     for seed in SEEDS:
@@ -37,7 +37,7 @@ def main(output: Path) -> None:
 
 
 def _played(engine: Engine, seed: int) -> list[tuple[int, float, float]]:
-    """Return k, liver Dice and lesion Dice of the pick of each round; empty for a phantom without lesions."""
+    """Return k, liver Dice and lesion Dice of each round's pick; empty for a phantom without lesions."""
     phantom = make_phantom(seed, size="demo")
     if not (phantom.labels > 1).any():
         return []

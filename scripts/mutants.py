@@ -1,8 +1,9 @@
 """Put small faults (mutants) into the product and check that each fault makes a test fail: `make mutants`.
 
 Each mutant changes one place in a copy of the repository. Then the tests that should detect the fault run in
-that copy. The same tests first run on an unchanged copy and must pass. So the mutant is the cause of each
-failure. The tests need PostgreSQL and strace. Without these, some mutants survive.
+that copy. The same tests first run on an unchanged copy and must pass. So a failure in the changed copy comes
+from the mutant. The tests need PostgreSQL and strace. Without these programs, some mutants survive: no test
+fails.
 """
 
 from __future__ import annotations
@@ -300,7 +301,7 @@ MUTANTS = (
 
 
 def main() -> int:
-    """Run all mutants; print the mutants that survive, then the count. Return the exit code."""
+    """Run all mutants. Print the mutants that no test detected, then their count. Return the exit code."""
     killed = try_all(MUTANTS)
     if killed is None:
         return 1
@@ -309,7 +310,7 @@ def main() -> int:
 
 
 def try_all(mutants: Sequence[Mutant]) -> int | None:
-    """Try mutants, print the mutants that survive, and return the number of the others.
+    """Try mutants. Print the mutants that no test detects. Return the number of detected mutants.
 
     The result is None if the tests fail without a mutant.
     """
@@ -351,7 +352,8 @@ def _copy() -> Iterator[Path]:
 
 def _pytest(folder: Path, tests: Sequence[str]) -> subprocess.CompletedProcess[str]:
     options = ["-q", "-x", "-p", "no:cacheprovider", "-m", "not bench"]
-    # The copy has no real CT. With CI, a missing CT would fail its tests.
+    # The copy contains no real CT. If the variable CI were set, then the tests that need a real CT would
+    # fail.
     environment = {name: value for name, value in os.environ.items() if name != "CI"}
     environment |= {"PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"}
     return subprocess.run(

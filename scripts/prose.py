@@ -3,8 +3,8 @@
 Sentences are short and contain no avoided phrase.
 
 `python -m scripts.prose` prints each finding with its file and line, and exits with 1 if there are any. The
-rules are in CONTRIBUTING.md. There is no list of exceptions: a finding disappears when the sentence is
-rewritten.
+rules are in CONTRIBUTING.md. There is no list of exceptions: a finding disappears only when an author
+rewrites the sentence.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ AVOIDED = {
 """Patterns that a sentence must not contain, each with its advice."""
 
 AVOIDED_STARTS = re.compile(r"(What|Who|Whoever|Whose|How|Where|Which|When|Why|Nobody|Nothing|Tells?)\b")
-"""First words that a docstring must not have. It begins with a noun, or with the verb of its function."""
+"""First words that a docstring must not have. A docstring begins with a noun or with its function's verb."""
 
 _CODE_BLOCK = re.compile(r"^(```|~~~).*?^\1", re.MULTILINE | re.DOTALL)
 _CODE = re.compile(r"``[^`]+``|`[^`]+`")
@@ -52,7 +52,7 @@ _MESSAGE = re.compile(r"[A-Z`{].* .* .*[.!?]", re.DOTALL)
 
 @dataclass(frozen=True)
 class Finding:
-    """A fault of a sentence that begins at or after a line."""
+    """A fault of a sentence. The sentence begins at `line` or after it."""
 
     line: int
     reason: str

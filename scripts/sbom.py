@@ -1,7 +1,8 @@
 """Print the bill of materials of the installed product as CycloneDX 1.5: packages, scripts, weights.
 
-The bill has the packages that `uair-node` requires in this environment, directly or not. It has no test
-tools. The same installation gives the same text, since the bill has no time and no serial number.
+The bill lists the packages that `uair-node` requires in this environment, directly or through other packages.
+It lists no test tools. The bill contains no time and no serial number, so the same installation gives the
+same text.
 """
 
 from __future__ import annotations

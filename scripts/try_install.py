@@ -4,8 +4,9 @@
 systemd-container, some 8 GB and half an hour. The new machine shares the network of this machine. So the
 ports of PostgreSQL, RabbitMQ, Orthanc and the node must be free here.
 
-The pages' named code blocks run unchanged. `STEPS` also has the administrator's part: the site's addresses in
-the configuration, a PACS, waiting. The folder remains for inspection; remove it afterwards.
+The code blocks of the pages that have a name run unchanged. `STEPS` adds the steps of an administrator: write
+the site's addresses into the configuration, start a PACS, wait. The folder remains for inspection. Remove the
+folder afterwards.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ _SITE = {
     "10.20.1.5/32": "127.0.0.1/32",
     "pacs.hospital.example, port: 104": "127.0.0.1, port: 4242",
 }
-"""Text of the example configuration, and its replacement here."""
+"""Text of the example configuration -> the text that replaces it in this trial."""
 
 _ORTHANC = """\
 {"DicomAet": "PACS", "DicomPort": 4242, "DicomAlwaysAllowStore": true,
@@ -94,7 +95,7 @@ STEPS = (
 
 
 def named_blocks(page: str) -> dict[str, str]:
-    """Return the shell blocks of a page that have a name: the word after ``sh``."""
+    """Return the named shell blocks of a page, by name. The name is the word after ``sh``."""
     found = re.findall(r"^ *```sh ([\w-]+)\n(.*?)^ *```", page, re.MULTILINE | re.DOTALL)
     return dict(found)
 
@@ -136,7 +137,8 @@ def make_root(root: Path) -> None:
     debootstrap = ["debootstrap", "--variant=minbase", f"--include={_BASE}", _RELEASE, str(root), _MIRROR]
     subprocess.run(debootstrap, check=True)
     home = root / "root"
-    # The pages have an ellipsis as the repository's address, so here a folder has that name.
+    # On the pages, the address of the repository is an ellipsis. So a folder here has this ellipsis as its
+    # name.
     subprocess.run(["git", "clone", "--quiet", "--bare", ROOT, root / "usr/local/src" / "…"], check=True)
     page = (ROOT / "docs" / PAGES[0]).read_text("utf-8")
     (home / "site.yaml").write_text(site_configuration(page), "utf-8")

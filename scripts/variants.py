@@ -1,8 +1,8 @@
 """Check that an audit finds each of four broken variants of the product: `make variants`.
 
-The chaos suite exists to find such faults. Each fault is put into a copy of the repository, and an audit runs
-in that copy. The audit is a small form of the chaos suite's audit, or the power-loss test. The same audits
-first run on an unchanged copy and must pass. PostgreSQL and strace are needed.
+The chaos suite exists to find such faults. Each variant is a copy of the repository with one fault, and an
+audit runs in this copy. The audit is a small form of the chaos suite's audit, or the power-loss test. The
+same audits first run on an unchanged copy and must pass. The script needs PostgreSQL and strace.
 """
 
 from __future__ import annotations

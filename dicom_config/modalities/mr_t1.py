@@ -1,7 +1,7 @@
 """MR of the abdomen, T1-weighted after contrast medium: bright liver, brighter vessels, mostly dark lesions.
 
-No weights were trained on MR. The scaling makes MR values similar to CT values for the networks. The
-results were measured on phantoms only (docs/modalities.md).
+No weights were trained on MR. The scaling makes MR values similar to the CT values that the networks know.
+The results were measured on phantoms only (docs/modalities.md).
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ PROFILE = ModalityProfile(
     title="MR, T1-weighted after contrast medium",
     modality="MR",
     sop_classes=frozenset({MRImageStorage}),
-    # The water image of a Dixon acquisition is wanted. The other values name computed images.
+    # The node wants the water image of a Dixon acquisition, so `WATER` is missing here. The other values mark
+    # computed images.
     not_anatomy=frozenset(
         {"SCREEN SAVE", "FAT", "PHASE MAP", "ADC", "SUBTRACTION", "PROJECTION IMAGE", "VELOCITY MAP"}
     ),

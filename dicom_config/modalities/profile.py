@@ -48,7 +48,7 @@ class Unit:
 
 @dataclass(frozen=True)
 class FixedWindow:
-    """The voxel values that are shown as black (`low`) and white (`high`), for every series."""
+    """The voxel values that pages show as black (`low`) and as white (`high`). All series share them."""
 
     low: float
     high: float
@@ -58,7 +58,7 @@ class FixedWindow:
 class BodyWindow:
     """The black and the white value as percentiles of the values inside the body, 0..100.
 
-    It is for modalities with different units in different series.
+    This window is for modalities whose unit differs from series to series.
     """
 
     low_percent: float
@@ -67,16 +67,17 @@ class BodyWindow:
 
 @dataclass(frozen=True)
 class BodyScaling:
-    """The scaling of values to the networks' scale, Hounsfield units of an abdominal CT.
+    """The scaling of voxel values to the networks' scale, the Hounsfield units of an abdominal CT.
 
-    The scaling is piecewise linear between landmarks, the standardisation of MR by Nyul and Udupa (Magnetic
-    Resonance in Medicine 42, 1999). 0 becomes air. Values above the last landmark get the value of the last
-    landmark.
+    The scaling is piecewise linear between landmarks. It is the MR standardisation by Nyul and Udupa
+    (Magnetic Resonance in Medicine 42, 1999). The value 0 becomes the HU of air. Values above the last
+    landmark get the HU of the last landmark.
 
     Attributes
     ----------
     landmarks
-        Pairs of a percentile (0..100) of the values inside the body and a value in HU, both ascending.
+        Pairs of a percentile (0..100) of the values inside the body, and a value in HU. Percentiles and HU
+        ascend.
     """
 
     landmarks: tuple[tuple[float, float], ...]
@@ -127,7 +128,7 @@ class ModalityProfile:
     acquisition
         The accepted pulse sequences; None if the modality has no pulse sequences.
     expects_contrast
-        Whether contrast medium is assumed if no slice names a contrast medium.
+        Whether contrast medium is assumed if no slice's header names a contrast medium.
     hounsfield
         Whether Rescale Slope and Rescale Intercept are required and give Hounsfield units. If true, then
         voxels are int16. If false, then voxels are the scanner's values as float32.

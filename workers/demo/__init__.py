@@ -1,1 +1,1 @@
-"""The demonstration: the whole loop with real processes and associations, and a simulated reader."""
+"""The demonstration: all rounds with a simulated reader, real processes and DICOM associations."""

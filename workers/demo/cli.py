@@ -45,9 +45,10 @@ def demo(
         typer.Option("--yes", help="If the truth is unknown, pick the first candidate instead of asking."),
     ] = False,
 ) -> None:
-    """Show the whole loop: node, workers and a small archive as real processes, and a reader.
+    """Show the whole loop between node and reader. Node, workers and a small archive are real processes.
 
-    If the truth is known, then a simulated reader picks the candidate with the best Dice. Otherwise you pick.
+    If the truth is known, then a simulated reader picks the candidate with the best Dice. Otherwise you are
+    the reader and pick.
     """
     from workers.demo.reader import choose_best, choose_first
     from workers.demo.run import run_demo
@@ -78,7 +79,7 @@ def _ask(number: int, offers: Sequence[Offer]) -> int:
 
 
 def summary_lines(rounds: Sequence[dict[str, Any]], final: dict[str, Any]) -> list[str]:
-    """Return sentences about the gain of the picks; without a truth, about the size of the result."""
+    """Return sentences about the picks' gain in Dice; without a truth, about the size of the result."""
     count = f"{len(rounds)} pick{'s' if len(rounds) > 1 else ''}"
     if not any("gain" in round_ for round_ in rounds):
         volumes = final["volumes_ml"]

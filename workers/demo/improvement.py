@@ -1,4 +1,4 @@
-"""Draw the gain of picks: the surface of each lesion, coloured by its distance from the true surface.
+"""Draw the gain from picks: each lesion's surface, coloured by its distance from the true surface.
 
 The functions take arrays on the canonical grid.
 """
@@ -28,12 +28,12 @@ from workers.truth.metrics import FIRST_LESION, Mask
 _ROWS = 3
 _STEP_MM = 1.0
 _MOST_MM = 4.0
-"""Errors of this many mm and more have the strongest colour."""
+"""Distances of at least this many mm from the true surface have the strongest colour."""
 _MARGIN_MM = 12.0
 _PANEL, _TITLE, _BAR, _DPI = 2.7, 0.75, 0.75, 110
 _COLOURS = colormaps["RdBu_r"]
 _LIGHT = np.array([0.5, -0.8, -0.35])
-"""Direction to the light: from above, in front and the right."""
+"""Direction to the light, which is above, in front and on the right."""
 
 
 def draw_improvement(
@@ -41,20 +41,20 @@ def draw_improvement(
 ) -> bool:
     """Write a PNG with a column for each round and a row for each of the three largest true lesions.
 
-    Red is too far out, blue too far in, white is right. The mean distance from the true surface is written
-    below each surface.
+    Red marks a surface too far out, blue a surface too far in, and white a correct surface. The mean distance
+    from the true surface is written below each surface.
 
     Parameters
     ----------
     picked
-        The reader's selection after each round, ``(Z, Y, X)``: 0 background, 1 liver, 1 + n lesion n.
+        The labels that the reader picked in each round, ``(Z, Y, X)``: 0 background, 1 liver, 1 + n lesion n.
     truth
         Label volume on the same grid. Its lesions may have other numbers.
 
     Returns
     -------
     bool
-        Whether a picture was written. It needs a true lesion that overlaps a selection.
+        Whether a picture was written. A picture needs a true lesion that overlaps a lesion of `picked`.
     """
     sizes = np.bincount(truth.ravel(), minlength=FIRST_LESION)
     sizes[:FIRST_LESION] = 0
@@ -118,14 +118,14 @@ def _around(mask: Mask, spacing_mm: tuple[float, float, float]) -> tuple[slice, 
 
 
 def _drawn(labels: Labels, truth: Mask) -> Mask:
-    """Return the segmented lesion that shares the most voxels with a true lesion."""
+    """Return the segmented lesion that shares the most voxels with the true lesion."""
     counts = np.bincount(labels[truth], minlength=FIRST_LESION)
     counts[:FIRST_LESION] = 0
     return np.asarray(labels == counts.argmax()) if counts.any() else np.zeros(labels.shape, bool)
 
 
 def _draw_surface(axes: Any, found: Mask, truth: Mask, spacing_mm: tuple[float, float, float]) -> str:
-    """Draw a surface seen from the front, a little from above. Return its mean error in words."""
+    """Draw a surface seen from the front, a little from above. Return the surface's mean error in words."""
     axes.set_axis_off()
     axes.patch.set_alpha(0.0)
     if not found.any():
@@ -134,7 +134,7 @@ def _draw_surface(axes: Any, found: Mask, truth: Mask, spacing_mm: tuple[float, 
     corners = mesh.vertices[mesh.faces]
     normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
     normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-9)
-    # Normals point outwards, for any order of a face's corners.
+    # The normals point outwards, whatever the order of a face's corners is.
     normals *= np.sign(((corners.mean(axis=1) - mesh.vertices.mean(axis=0)) * normals).sum(axis=1))[:, None]
     light = 0.65 + 0.35 * np.clip(normals @ (_LIGHT / np.linalg.norm(_LIGHT)), -1.0, 1.0)
     colours = _COLOURS(Normalize(-_MOST_MM, _MOST_MM)(errors[mesh.faces].mean(axis=1)))

@@ -1,4 +1,4 @@
-"""The simulated reader: reads the archive's objects, picks, and answers with these objects."""
+"""The simulated reader. It reads the archive's objects, picks, and sends the picked object back."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from workers.truth.metrics import agreement
 
 @dataclass(frozen=True)
 class Score:
-    """Dice with the truth: of the whole liver, and of the union of all lesions; None without lesions."""
+    """Dice with the truth: the whole liver, and the union of all lesions (None without lesions)."""
 
     liver: float
     lesions: float | None
@@ -46,7 +46,7 @@ class Offer:
 
 
 Choose = Callable[[int, Sequence[Offer]], int]
-"""A function of the round and its offers that returns the picked k."""
+"""A function that gets the number of the round and the round's offers. It returns the picked k."""
 
 
 def read_offer(path: Path, volume: Volume) -> Labels:
@@ -82,7 +82,7 @@ def choose_first(_round: int, offers: Sequence[Offer]) -> int:
 
 
 def answer(offer: Offer, to: Destination, sop_class_uid: str) -> None:
-    """Send the picked object back unchanged, like a viewer's "send to".
+    """Send the picked object back unchanged, like a viewer's command "send to".
 
     Raises
     ------

@@ -40,7 +40,7 @@ IMPROVEMENT = "improvement.png"
 
 @dataclass
 class Story:
-    """The course of the demonstration, in the form of `summary.json`."""
+    """The record of a demonstration's rounds and final result, in the form of `summary.json`."""
 
     case: dict[str, Any]
     rounds: list[dict[str, Any]] = field(default_factory=list)
@@ -194,7 +194,7 @@ class _Demo:
         )
 
     def _draw_improvement(self, picks: Sequence[Offer]) -> None:
-        """Draw the surfaces' distance from the truth in each round, if the truth is known."""
+        """Draw, for each round, the distance of the lesions' surfaces from the true surfaces, if known."""
         view, truth = self._source.volume.canonical(), self._source.truth
         if truth is not None:
             picked = [view.from_source(pick.labels) for pick in picks]
@@ -203,7 +203,7 @@ class _Demo:
 
 
 def gain_of(offers: Sequence[Offer], picks: Sequence[Offer]) -> dict[str, float]:
-    """Return the gain in Dice of the newest pick over the pick before.
+    """Return the gain in Dice from the previous pick to the newest pick.
 
         The first pick is compared with the mean of the round's four candidates.
 
@@ -231,7 +231,7 @@ def _column(offer: Offer, labels: Labels, picked: int) -> SheetCandidate:
 def _delivered(
     case: dict[str, Any], number: int, kind: str
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Return the results of a kind in a round, and the part of them that the archive has."""
+    """Return the results of a kind in a round, and those of them that the archive has received."""
     every = [
         result
         for turn in case["rounds"]

@@ -1,4 +1,4 @@
-"""The series of the demonstration: a folder's largest CT series, or a phantom with its truth."""
+"""The series of the demonstration: the largest CT series of a folder, or a phantom with its truth."""
 
 from __future__ import annotations
 
@@ -19,7 +19,9 @@ from workers.phantoms.mr_series import write_mr_series
 from workers.truth.masks import load_truth
 
 PHANTOM_SEED = 34
-"""The seed of a phantom with a median gain: rank 20 of 40 by the gain of two picks (`scripts.demo_phantoms`).
+"""Seed of a phantom with a median gain in Dice: rank 20 of 40 by the gain of two picks.
+
+`scripts.demo_phantoms` computed the ranks.
 """
 
 
@@ -56,7 +58,7 @@ def folder_input(ct: Path, masks: Path | None) -> Input:
     Raises
     ------
     InputError
-        ``no-ct-series``, or an error of reading the series or its masks.
+        ``no-ct-series``, or an error from the reading of the series or the masks.
     """
     slices: dict[str, list[Path]] = defaultdict(list)  # series UID -> the file of each slice
     for path in sorted(path for path in ct.rglob("*") if path.is_file()):

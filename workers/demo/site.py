@@ -33,7 +33,7 @@ class Site:
     log: Path
 
     def node_as(self, called_ae: str) -> Destination:
-        """Return the node as a destination with the AE title `called_ae`, as in a viewer's address book."""
+        """Return the node's address with the AE title `called_ae`, as a viewer's list of peers has it."""
         node = self.settings.node
         return Destination(
             name=called_ae, ae_title=called_ae, host=node.host, port=node.port, calling_ae=AE_TITLE
@@ -73,7 +73,7 @@ def _configuration(folder: Path, node_port: int, archive_port: int) -> dict[str,
         "node": {"host": "127.0.0.1", "port": node_port},
         "intake": {"quiet_s": 2, "min_free_bytes": 100 << 20},
         "work": {"sweep_s": 0.5},
-        # The simulated reader answers before pages are drawn, and reads no notices.
+        # The simulated reader answers before pages are drawn, and reads no notices. So both are switched off.
         "results": {"pages": False, "notices": False},
         "destinations": [
             {"name": "archive", "ae_title": AE_TITLE, "host": "127.0.0.1", "port": archive_port}

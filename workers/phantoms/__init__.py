@@ -1,7 +1,7 @@
 """Generate abdominal phantoms: anatomy (`geometry`), densities (`appearance`), and both together.
 
 Tests, demonstration and evaluation use `make_phantom`. Training uses the two steps separately: a cached
-geometry gets a new appearance for every sample.
+geometry gets new densities for every sample.
 """
 
 from workers.phantoms.appearance import Phase

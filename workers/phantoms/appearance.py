@@ -1,7 +1,8 @@
 """Compute the densities of a phantom: HU as a scanner would show them, from tissues and lesion distances.
 
-This is the fast step. A `Scan` has the values that are constant over an examination (contrast phase,
-densities, lesion looks, noise). With it, `densities` renders any stack of slices of a geometry.
+This is the fast step. A `Scan` has the values that are constant over an examination: contrast phase,
+densities, contrast of each lesion (`looks`), noise. With a `Scan`, `densities` computes the densities of any
+stack of slices of a geometry.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ _ENHANCING: Mapping[Tissue, tuple[Range, Range, Range, Range]] = MappingProxyTyp
         Tissue.HEART: ((35, 52), (90, 300), (85, 180), (75, 130)),
     }
 )
-# Tissues that may be mistaken for liver if their density is equal.
+# Tissues that a network may mistake for liver if they have the liver's density.
 _NEIGHBOURS = (
     Tissue.HEART,
     Tissue.SPLEEN,
@@ -112,11 +113,11 @@ class Scan:
     phase
         Contrast phase.
     hu, texture
-        Mean density and standard deviation of the texture for each value of `Tissue`, HU.
+        Mean density, and standard deviation of the texture, for each value of `Tissue`, in HU.
     looks
-        The look of each lesion.
+        The look of each lesion: its contrast at each depth.
     noise_hu
-        Standard deviation of the noise.
+        Standard deviation of the noise in HU.
     noise_length
         Correlation length of the noise in source pixels of 1.5 mm (sigma of a Gaussian).
     blur
@@ -124,11 +125,11 @@ class Scan:
     slice_share
         Part of each neighbouring slice that a slice contains (partial volume along z).
     patches_hu
-        Amplitude of geographic differences in the parenchyma.
+        Amplitude in HU of differences between regions of the parenchyma.
     streaks_hu
-        Amplitude of streaks.
+        Amplitude of streaks in HU.
     ramp
-        Part of low frequencies that the noise lacks.
+        Part of the low frequencies that is removed from the noise.
     """
 
     phase: Phase
@@ -153,10 +154,10 @@ class Scan:
         varied_lesions: bool = False,
         setting: Setting = PLAIN,
     ) -> Scan:
-        """Draw the appearance of an examination with `lesions` lesions at random.
+        """Draw the values of an examination with `lesions` lesions at random.
 
-        With `varied_lesions`, successive lesions have different kinds. Otherwise most lesions are similar,
-        like metastases.
+        With `varied_lesions`, successive lesions have different kinds. Otherwise most lesions of the patient
+        are similar to each other, like metastases.
         """
         phase = phase or list(Phase)[rng.choice(len(Phase), p=list(_PHASE_SHARE.values()))]
         hu = _draw_hu(rng, list(Phase).index(phase))
@@ -188,7 +189,7 @@ class Scan:
 
 
 def _hide_neighbours(rng: np.random.Generator, hu: Floats, share: float) -> None:
-    """Give some organs around the liver its density, in place."""
+    """Give some organs around the liver about the density of the liver, in place."""
     for tissue in _NEIGHBOURS:
         if rng.random() < share:
             hu[tissue] = hu[Tissue.LIVER] + rng.normal(0, 6)
@@ -206,7 +207,7 @@ def _draw_hu(rng: np.random.Generator, phase: int) -> Floats:
     if rng.random() < 0.5:
         hu[Tissue.PORTAL_VEIN] = rng.uniform(*_PORTAL_VEIN[phase])
         hu[Tissue.HEPATIC_VEIN] = rng.uniform(*_HEPATIC_VEIN[phase])
-    else:  # in all phases, vessels near the liver's density are common
+    else:  # in all phases, vessels often have about the liver's density
         hu[Tissue.PORTAL_VEIN] = liver + rng.uniform(-15, 60)
         hu[Tissue.HEPATIC_VEIN] = liver + rng.uniform(-25, 55)
     hu[Tissue.PORTAL_TRUNK] = hu[Tissue.PORTAL_VEIN]
@@ -230,12 +231,12 @@ def _draw_texture(rng: np.random.Generator) -> Floats:
 
 @dataclass(frozen=True)
 class Textures:
-    """Unit-variance fields of the size of the rendered stack, coarse to fine.
+    """Random fields with unit variance, as large as the stack of slices.
 
     Attributes
     ----------
     coarse, fine, lesion
-        ``(n, Y, X)``, correlation lengths of 21, 6 and 7.5 mm in plane.
+        ``(n, Y, X)`` each. Their correlation lengths in plane are 21, 6 and 7.5 mm.
     """
 
     coarse: Floats
@@ -270,7 +271,7 @@ def densities(geometry: Geometry, first: int, stop: int, scan: Scan, textures: T
 
 
 def scan_volume(geometry: Geometry, scan: Scan, rng: np.random.Generator) -> NDArray[np.int16]:
-    """Render a whole phantom: textures, partial volume, point spread, correlated noise; ``(Z, Y, X)`` HU."""
+    """Return the HU ``(Z, Y, X)`` of a whole phantom: densities, partial volume, point spread, noise."""
     shape = geometry.tissue.shape
     hu = densities(geometry, 0, shape[0], scan, Textures.draw(rng, shape, geometry.spacing_mm))
     hu = partial_volume(hu, scan.slice_share)
@@ -295,8 +296,8 @@ def correlated_noise(
 ) -> Floats:
     """Draw one slice of unit-variance Gaussian noise with a Gaussian autocorrelation, sigma in pixels.
 
-    `ramp` reduces low frequencies, as filtered back-projection does: a part of the same noise, smoothed more,
-    is subtracted.
+    `ramp` reduces low frequencies, as filtered back-projection does. For this, the part `ramp` of the same
+    noise is smoothed more and then subtracted.
     """
     noise: Floats = rng.standard_normal(shape, dtype=np.float32)
     if sigma > 0.15:
@@ -309,7 +310,7 @@ def correlated_noise(
 
 
 def streaks(rng: np.random.Generator, shape: tuple[int, ...], amplitude: float) -> Floats:
-    """Draw parallel streaks of 15 to 45 pixels that vary over a slice, in HU."""
+    """Draw parallel streaks in HU. They are 15 to 45 pixels wide, and their strength varies over a slice."""
     length = rng.uniform(15, 45)
     long_noise = ndi.gaussian_filter1d(rng.standard_normal(shape, dtype=np.float32), length / 3, axis=1)
     turned: Floats = ndi.rotate(long_noise, rng.uniform(0, 180), reshape=False, order=1, mode="reflect")

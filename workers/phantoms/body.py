@@ -34,7 +34,7 @@ def draw_wall(scene: Scene) -> None:
 
 
 def draw_diaphragm(scene: Scene) -> None:
-    """Set `ceiling`, the height of the diaphragm, and `chest`, the region above it."""
+    """Set `ceiling`, the height of the diaphragm, and `chest`, the region above the diaphragm."""
     body, rng, (y, x) = scene.habitus, scene.rng, scene.bent
     inner = body.inner_width
 
@@ -97,7 +97,7 @@ def draw_spine(scene: Scene) -> None:
 
 
 def draw_ribs(scene: Scene) -> None:
-    """Paint obliquely running ribs with marrow into the wall around chest and upper abdomen."""
+    """Paint oblique ribs with marrow into the body wall around chest and upper abdomen."""
     body, rng, (y, x), z = scene.habitus, scene.rng, scene.bent, scene.grid.z
     inner = body.inner_width
     cosine = np.cos(np.arctan2(x, -y))

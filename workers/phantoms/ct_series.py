@@ -1,7 +1,7 @@
 """Write an array of Hounsfield units as a DICOM CT series.
 
-It writes the CT Image IOD (PS3.3 A.3) for demonstration series, phantoms and test input.
-`uair_node.dicom.volume` reads DICOM.
+This module writes the CT Image IOD (PS3.3 A.3) for demonstrations, phantoms and tests. To read such a series,
+use `uair_node.dicom.volume`.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ def write_ct_series(
     Parameters
     ----------
     hu
-        Array `(Z, Y, X)` in HU. Values below -1024 HU are stored as -1024 HU. Slices have 12 bits stored, or
-        16 if a value exceeds 3071 HU.
+        Array `(Z, Y, X)` in HU. Values below -1024 HU are stored as -1024 HU. Bits Stored of a slice is 12,
+        or 16 if a value exceeds 3071 HU.
     """
     stored = np.maximum(np.rint(hu).astype(np.int32) - RESCALE_INTERCEPT, 0)
     bits_stored = 12 if stored.max(initial=0) < 1 << 12 else 16

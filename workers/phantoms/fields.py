@@ -17,8 +17,8 @@ Mask = NDArray[np.bool_]
 Triple = tuple[float, float, float]
 Window = tuple[slice, slice, slice]
 
-# Standard deviation of a uniform cubic B-spline over unit-variance coefficients, averaged over the cell
-# (measured, three dimensions). Fields are divided by it to get the wanted amplitude.
+# Standard deviation of a uniform cubic B-spline whose coefficients have unit variance. It was measured in
+# three dimensions as the mean over a lattice cell. Fields are divided by it to get the wanted amplitude.
 _SPLINE_STD = 0.33
 
 
@@ -31,22 +31,22 @@ class Grid:
 
     @cached_property
     def z(self) -> Floats:
-        """Heights, shape ``(Z, 1, 1)``, mm above the lower face."""
+        """Heights in mm above the grid's lower face, shape ``(Z, 1, 1)``."""
         return self._axis(0, 0.0)[:, None, None]
 
     @cached_property
     def y(self) -> Floats:
-        """Depths, shape ``(1, Y, 1)``, mm behind the middle."""
+        """Positions in mm behind the grid's middle, shape ``(1, Y, 1)``."""
         return self._axis(1, 0.5)[None, :, None]
 
     @cached_property
     def x(self) -> Floats:
-        """Laterality, shape ``(1, 1, X)``, mm to the patient's left of the middle."""
+        """Positions in mm to the patient's left of the grid's middle, shape ``(1, 1, X)``."""
         return self._axis(2, 0.5)[None, None, :]
 
     @property
     def height_mm(self) -> float:
-        """Extent along z."""
+        """Extent of the grid along z in mm."""
         return self.shape[0] * self.spacing_mm[0]
 
     def _axis(self, axis: int, origin: float) -> Floats:
@@ -54,7 +54,7 @@ class Grid:
         return ((np.arange(n, dtype=np.float32) + 0.5 - origin * n) * step).astype(np.float32)
 
     def window(self, center: Triple, reach: Triple) -> Window:
-        """Return the half-open slices of the voxels within `reach` of `center`; never empty."""
+        """Return the half-open slices of the voxels within `reach` of `center` on each axis; never empty."""
         slices = []
         for n, step, middle, half, origin in zip(
             self.shape, self.spacing_mm, center, reach, (0.0, 0.5, 0.5), strict=True
@@ -81,14 +81,14 @@ def smooth_field(
     length: float,
     amplitude: float,
 ) -> Floats:
-    """Draw a smooth random field by cubic B-splines over a coarse lattice.
+    """Draw a smooth random field: cubic B-splines with random coefficients on a coarse lattice.
 
     Parameters
     ----------
     rng
         Source of randomness.
     shape, steps
-        Size of each axis and the distance of its samples (any unit).
+        Number of samples of each axis, and the distance of neighbouring samples (any unit).
     length
         Correlation length in the unit of `steps`: the distance of the lattice's knots.
     amplitude
@@ -97,7 +97,7 @@ def smooth_field(
     knots = [max(4, round(n * step / length) + 3) for n, step in zip(shape, steps, strict=True)]
     field: Floats = rng.standard_normal(knots).astype(np.float32)
     for n, k in zip(shape, knots, strict=True):
-        # tensordot moves the contracted axis to the end, so the order is restored after all axes
+        # tensordot moves the contracted axis to the end, so the axes are in the original order after the loop
         field = np.tensordot(field, _spline_basis(n, k), (0, 1))
     return field * np.float32(amplitude / _SPLINE_STD ** (len(shape) / 3))
 

@@ -1,6 +1,7 @@
 """Build the anatomy of a phantom: tissue map and lesion maps from a seed.
 
-This is the slow step (seconds at full size). Its result can be cached and used for many appearances.
+This is the slow step (seconds at full size). Its result can be cached and used with many `Scan`s (densities,
+noise).
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ from workers.phantoms.scene import Habitus, Scene
 from workers.phantoms.settings import PLAIN, TRAINING, Setting
 from workers.phantoms.tissues import LIVER_TISSUES
 
-#: Increase this number when a change gives a seed another anatomy, so that old cached anatomies are not used.
+#: Increase this number when a change of the code gives a seed another anatomy. Then old cached anatomies are
+#: not used.
 GENERATION = 2
 
 #: Grid on which training geometries are built.
@@ -36,7 +38,7 @@ class Geometry:
     tissue
         ``(Z, Y, X)`` uint8, canonical grid, values of `Tissue`.
     lesions
-        The lesion of each voxel, and the voxel's depth in it.
+        The lesion of each voxel, and the voxel's depth below the lesion's surface.
     spacing_mm
         (z, y, x).
     """
@@ -59,7 +61,8 @@ class Geometry:
     def labels(self, margins_mm: Sequence[float] | None = None) -> NDArray[np.uint8]:
         """``(Z, Y, X)`` uint8: 0 background, 1 liver without lesions, 1 + n lesion n.
 
-        `margins_mm` is the depth of each outline below the lesion's surface; negative values are outside.
+        `margins_mm` has, for each lesion, the depth of the outline below the lesion's surface. A negative
+        depth lies outside of the lesion.
         """
         labels = self.liver.astype(np.uint8)
         surface = np.zeros(self.lesions.count + 1)
@@ -86,7 +89,7 @@ class Geometry:
 
     @classmethod
     def load(cls, path: Path) -> Self:
-        """Return the geometry from a file of `save`."""
+        """Return the geometry from a file that `save` has written."""
         with np.load(path, allow_pickle=False) as data:
             z, y, x = (float(value) for value in data["spacing_mm"])
             maps = LesionMaps(data["number"], data["distance"], int(data["count"]))
@@ -105,7 +108,7 @@ def build_geometry(seed: int, grid: Grid, plan: LesionPlan, setting: Setting = P
     plan
         Lesions to place.
     setting
-        The variety of the anatomy.
+        How much the anatomy varies.
     """
     rng = np.random.default_rng([seed, 1])
     narrow, wide = setting.half_width_mm
@@ -142,7 +145,7 @@ def build_geometry(seed: int, grid: Grid, plan: LesionPlan, setting: Setting = P
 
 
 def training_geometry(seed: int) -> Geometry:
-    """Build a geometry of the training distribution: varied height, body and lesions."""
+    """Build a random geometry for training. Height, body and lesions vary."""
     rng = np.random.default_rng([seed, 0])
     depth, width = 220, 272
     height = int(rng.uniform(210, 350) / TRAINING_SPACING_MM[0])

@@ -1,4 +1,4 @@
-"""Shared parts of the DICOM series that we write: patient, study, geometry, files.
+"""Shared parts of the DICOM series that this package writes: patient, study, geometry, files.
 
 This module writes the parts that do not depend on the IOD. `ct_series` and `mr_series` write the other parts.
 """
@@ -18,7 +18,7 @@ from pydicom.uid import ExplicitVRLittleEndian
 from pydicom.valuerep import format_number_as_ds
 
 _ORTHONORMAL_TOLERANCE = 1e-4
-"""Largest deviation of a direction cosine product from 0; below it the affine counts as orthogonal."""
+"""An affine counts as orthogonal if products of its direction cosines differ from 0 by less than this."""
 
 _DEFAULT_ACQUIRED = datetime(2026, 1, 5, 9, 30)
 
@@ -26,8 +26,9 @@ _DEFAULT_ACQUIRED = datetime(2026, 1, 5, 9, 30)
 class SeriesText(TypedDict, total=False):
     """Header values of a series; each has a default.
 
-    UIDs without a value are random. SOP Instance UIDs follow from the series UID, so the same call with the
-    same UIDs writes the same series. `acquired` is date and time of study, series, acquisition and content.
+    UIDs without a value are random. SOP Instance UIDs are derived from the series UID. So the same call with
+    the same UIDs writes the same series. `acquired` is the date and time of study, series, acquisition and
+    content.
     """
 
     patient_name: str
@@ -56,13 +57,13 @@ def write_series(
     Parameters
     ----------
     folder
-        The folder. It is made if it does not exist. The files are ``ct_0001.dcm`` … in array order, named by
-        the Modality.
+        The folder. It is made if it does not exist. The files have the names ``ct_0001.dcm`` … in array
+        order. The names begin with the Modality.
     stored
-        `(Z, Y, X)` stored values of 16 unsigned bits.
+        `(Z, Y, X)` stored values, 16-bit unsigned.
     affine
-        4x4, maps the homogeneous voxel index (k, j, i, 1) to LPS millimetres; its three axes are orthogonal,
-        in any direction and of either handedness.
+        4x4, maps the homogeneous voxel index (k, j, i, 1) to LPS millimetres. Its three axes are orthogonal.
+        They may have any direction and either handedness.
     describe
         A function that sets the attributes of the IOD: SOP Class, Modality, acquisition, pixels.
 
@@ -94,7 +95,7 @@ def write_series(
 
 
 def describe_pixels(header: Dataset, bits_stored: int) -> None:
-    """Set the Image Pixel module of grey images of 16 unsigned bits (PS3.3 C.7.6.3)."""
+    """Set the Image Pixel module of grey images with 16-bit unsigned values (PS3.3 C.7.6.3)."""
     header.SamplesPerPixel = 1
     header.PhotometricInterpretation = "MONOCHROME2"
     header.BitsAllocated = 16

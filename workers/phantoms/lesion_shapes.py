@@ -1,4 +1,7 @@
-"""Shapes of liver lesions: signed distances, separate from the tissue map. `appearance` has their looks."""
+"""Shapes of liver lesions: the signed distance of each voxel from the surface of a lesion.
+
+The tissue map does not contain lesions. `appearance` and `looks` define the densities of lesions.
+"""
 
 from __future__ import annotations
 
@@ -23,8 +26,8 @@ _LARGE_MM = 22.0
 class LesionPlan:
     """The number of lesions, and the range of their radii in mm.
 
-    With `large`, the first lesion has a radius of 22 mm to `max_radius`. It lies at the capsule or under the
-    dome, and bulges.
+    With `large`, the first lesion has a radius of 22 mm to `max_radius`. This lesion lies at the liver's
+    capsule or under the dome, and bulges out of the liver.
     """
 
     count: int
@@ -37,14 +40,14 @@ class LesionPlan:
 
     @classmethod
     def draw(cls, rng: np.random.Generator, setting: Setting, count: int | None = None) -> LesionPlan:
-        """Draw the lesions of a patient, `count` of them if given."""
+        """Draw a plan for the lesions of a patient. If `count` is given, then it is the number of lesions."""
         if count is None:
             count = 0 if rng.random() < setting.few_lesions else int(min(8, 1 + rng.poisson(2.5)))
         smallest, largest = setting.radius_mm
         return cls(count, smallest, largest, large=bool(rng.random() < setting.large))
 
     def radius(self, rng: np.random.Generator) -> float:
-        """Draw a radius, log-normal and clipped."""
+        """Draw a radius in mm from a log-normal distribution. The radius is clipped to the plan's range."""
         drawn = self.median_radius * np.exp(rng.normal(0, self.spread))
         return float(np.clip(drawn, self.min_radius, self.max_radius))
 
@@ -56,7 +59,7 @@ class LesionMaps:
     Attributes
     ----------
     number
-        ``(Z, Y, X)`` uint8: the lesion that a voxel belongs to or lies near, 0 for none.
+        ``(Z, Y, X)`` uint8: number of the lesion in which or near which the voxel lies, 0 for no lesion.
     distance
         ``(Z, Y, X)`` int8: distance to that lesion's surface in steps of 1/8 mm, positive inside.
     count
@@ -69,7 +72,7 @@ class LesionMaps:
 
 
 def draw_lesions(scene: Scene, plan: LesionPlan) -> LesionMaps:
-    """Place lesions in the liver. Vessels inside them become liver.
+    """Place lesions in the liver. In the tissue map, vessels inside lesions become liver.
 
     A lesion without enough space is left out.
     """
@@ -107,7 +110,7 @@ def _place(
     *,
     large: bool,
 ) -> tuple[Window, Floats] | None:
-    """Find space for one lesion. Return its window and the depth below its surface in mm."""
+    """Find space for a lesion. Return a window, and each voxel's depth in mm below the lesion's surface."""
     rng = scene.rng
     for _ in range(_TRIALS):
         if large:
@@ -126,7 +129,7 @@ def _place(
 
 
 def _superficial(scene: Scene, voxels: NDArray[np.int64]) -> Triple:
-    """Draw a place near the wall or near the dome: the outermost or the highest of a few places."""
+    """Draw a few places in the liver. Return the place nearest to the body wall, or the highest place."""
     few = voxels[scene.rng.integers(len(voxels), size=5)]
     highest = scene.rng.random() < 0.4
     rank = few[:, 0] if highest else scene.wall_norm[few[:, 0], few[:, 1], few[:, 2]]
@@ -134,14 +137,14 @@ def _superficial(scene: Scene, voxels: NDArray[np.int64]) -> Triple:
 
 
 def _bulge(scene: Scene, liver: Mask, window: Window, depth: Floats) -> None:
-    """Replace fat around the liver by liver where a tumour bulges the capsule, in place."""
+    """Turn fat into liver, in place, where a tumour bulges out of the liver."""
     out = (depth > 0) & (scene.tissue[window] == Tissue.FAT) & scene.abdomen(window)
     scene.paint(window, out, Tissue.LIVER)
     liver[window] |= out
 
 
 def _shape(scene: Scene, center: Triple, radius: float, texture: Floats) -> tuple[Window, Floats]:
-    """Return a roughened, sometimes lobulated ellipsoid as depth in mm."""
+    """Return a window, and the depth in mm below the surface of a rough, sometimes lobulated ellipsoid."""
     rng, grid = scene.rng, scene.grid
     radii = (
         radius * rng.uniform(0.8, 1.2),

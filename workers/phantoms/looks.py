@@ -1,4 +1,4 @@
-"""The look of a lesion: its contrast to the liver as a function of the depth below its surface."""
+"""The look of a lesion: its contrast to the liver as a function of the depth below the lesion's surface."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from workers.phantoms.settings import PLAIN, Setting
 
 
 class LesionKind(StrEnum):
-    """The kind of a lesion's look, in a radiologist's words."""
+    """The kind of a lesion, in a radiologist's words. It decides contrast, rim and inner structure."""
 
     HYPO = "hypodense"
     RIM = "rim-enhancing"
@@ -25,7 +25,7 @@ class LesionKind(StrEnum):
     MOSAIC = "mosaic"
 
 
-# The order of the kinds of varied lesions: clear kinds first.
+# The order in which varied lesions get their kinds: kinds with a clear contrast come first.
 _VARIED = (
     LesionKind.HYPO,
     LesionKind.HYPER,
@@ -40,26 +40,26 @@ _COMPLEX = (LesionKind.CAPSULE, LesionKind.NECROTIC, LesionKind.MOSAIC)
 
 @dataclass(frozen=True)
 class LesionLook:
-    """Appearance of one lesion; contrasts in HU relative to the liver, lengths in mm.
+    """The look of one lesion. Contrasts are in HU relative to the liver, lengths in mm.
 
     Attributes
     ----------
     kind
-        The kind of the look.
+        The kind of the lesion.
     core
-        Contrast of the middle.
+        Contrast of the lesion's middle.
     rim, rim_width
         Contrast and thickness of an enhancing rim; 0 for none.
     halo_width, halo_share
-        Thickness of an outer zone, and the part of the core's contrast that it has.
+        Thickness of an outer zone. The contrast of this zone is the part `halo_share` of the core's contrast.
     softness
-        Width of the transition at the surface.
+        Width of the transition from lesion to liver at the surface.
     heterogeneity
-        Relative deviation of the core's contrast.
+        Strength of random variations inside the lesion, as a part of the core's contrast.
     calcified
-        Whether it has specks of calcium.
+        Whether the lesion has specks of calcium.
     necrosis
-        Contrast of fluid parts inside a solid lesion; 0 for none.
+        Contrast of regions with fluid inside a solid lesion; 0 if there are none.
     """
 
     kind: LesionKind
@@ -127,13 +127,14 @@ def draw_look(
     liver_hu
         Density of the parenchyma in HU.
     start
-        A number that decides the kind of most of the patient's lesions.
+        A random number of the patient. It decides the kind of most lesions.
     number
-        Number of the lesion, from 0. `varied` lesions have their kinds in turn.
+        Number of the lesion, from 0. If `varied` is true, then the number decides the kind.
     varied
-        Whether kinds differ deliberately and contrasts are at least 25 HU (except nearly isodense lesions).
+        If true, then the lesions have different kinds. Their contrasts are at least 25 HU, except for nearly
+        isodense lesions.
     setting
-        The strength of contrasts, and the frequency of complex kinds.
+        The setting. It decides the strength of contrasts, and how often complex kinds occur.
     """
     if setting.complex_look and rng.random() < setting.complex_look:
         kind = _COMPLEX[int(rng.integers(len(_COMPLEX)))]

@@ -1,8 +1,8 @@
-"""The same phantoms as MR images: T1-weighted with fat suppressed, in the portal-venous phase.
+"""The same phantoms as MR images: T1-weighted with suppressed fat, in the portal-venous phase.
 
-A seed gives the same anatomy and lesions as for CT. Each tissue has its signal after a gadolinium agent,
-relative to the liver's signal, times a bias field. Noise is Rician (Gudbjartsson and Patz, Magnetic Resonance
-in Medicine 34, 1995). The unit differs from scan to scan.
+A seed gives the same anatomy and lesions as for CT. The signal of each tissue is its signal after a
+gadolinium agent, relative to the liver's signal. The signal is multiplied by a bias field. Noise is Rician
+(Gudbjartsson and Patz, Magnetic Resonance in Medicine 34, 1995). The unit differs from scan to scan.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ _SIGNAL: Mapping[Tissue, Range] = MappingProxyType(
     }
 )
 _LIVER = 130.0
-"""The liver's signal while lesions are drawn. Their contrasts are in HU: 65 HU are half of the signal."""
+"""The liver's signal while lesions are drawn. Lesion contrasts are in HU: 65 HU are half of this signal."""
 _MOST_TEXTURE = 0.06 * _LIVER
 _BIAS_MM, _BIAS = 170.0, (0.05, 0.15)
 _UNIT = (150.0, 1500.0)
@@ -77,7 +77,7 @@ class MrPhantom:
     labels
         ``(Z, Y, X)`` uint8: 0 background, 1 liver without lesions, 1 + n lesion n.
     meta
-        The record of its content. Contrasts of lesions are those of the CT phantom, in HU.
+        The record of its content. The contrasts of lesions are the HU contrasts of the CT phantom.
     """
 
     signal: NDArray[np.uint16]
@@ -91,7 +91,8 @@ def make_mr_phantom(
 ) -> MrPhantom:
     """Make the MR phantom of a seed.
 
-    The parameters are those of `make_phantom`. Anatomy and lesions equal those of its portal-venous phantom.
+    The parameters are those of `make_phantom`. The anatomy and lesions are the same as in the portal-venous
+    CT phantom.
     """
     drawn = draw_examination(seed, size, lesions, Phase.PORTAL, setting)
     phantom = phantom_of(*drawn)
@@ -101,7 +102,7 @@ def make_mr_phantom(
 
 
 def scan_signal(geometry: Geometry, scan: Scan, rng: np.random.Generator) -> NDArray[np.uint16]:
-    """Render a phantom as MR: textures, partial volume, point spread, bias field, Rician noise.
+    """Return the MR signal of a phantom: textures, partial volume, point spread, bias field, Rician noise.
 
     `scan` gives the looks of lesions, the point spread and the partial volume; densities are not used.
     """
@@ -130,6 +131,6 @@ def _as_mr(scan: Scan, rng: np.random.Generator) -> Scan:
 
 
 def _rician(rng: np.random.Generator, signal: Floats, noise: float) -> Floats:
-    """Return the magnitude of a signal with Gaussian noise in both of its components."""
+    """Return the magnitude of a complex signal with Gaussian noise in its real and imaginary parts."""
     real, imaginary = rng.standard_normal((2, *signal.shape), dtype=np.float32) * np.float32(noise)
     return np.asarray(np.hypot(signal + real, imaginary))

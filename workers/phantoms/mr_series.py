@@ -1,7 +1,7 @@
 """Write an array of MR signals as a DICOM MR series.
 
-It writes the MR Image IOD (PS3.3 A.4): a spoiled gradient echo with fat suppressed, after contrast medium.
-`uair_node.dicom.volume` reads DICOM.
+This module writes the MR Image IOD (PS3.3 A.4): a spoiled gradient echo with suppressed fat, after contrast
+medium. To read such a series, use `uair_node.dicom.volume`.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ def write_mr_series(
     Parameters
     ----------
     signal
-        Array `(Z, Y, X)` of 0 to 65535, in any unit; stored as it is, without a rescale. Bits Stored is 12,
-        or 16 for slices with a value above 4095.
+        Array `(Z, Y, X)` of values from 0 to 65535, in any unit. The values are stored unchanged, without a
+        rescale. Bits Stored of a slice is 12, or 16 if a value exceeds 4095.
     """
     stored = np.clip(np.rint(signal), 0, 65535).astype(np.int32)
     bits_stored = 12 if stored.max(initial=0) < 1 << 12 else 16

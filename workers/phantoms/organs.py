@@ -1,4 +1,4 @@
-"""Abdominal organs of a phantom; the liver is kept in one piece."""
+"""Draw the abdominal organs of a phantom. The liver stays in one piece."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _VOLUME_ML = (900.0, 2500.0)
 
 @dataclass(frozen=True)
 class Taper:
-    """A tilted plane that cuts the right lobe medially, so that it ends in a tip along the lateral wall.
+    """A tilted plane that cuts off the medial side of the right lobe, which then ends in a lateral tip.
 
     Attributes
     ----------
@@ -27,7 +27,7 @@ class Taper:
     narrow, wide
         x of the cut at these heights, mm.
     bend
-        Exponent of the change between the two heights: below 1 the lobe narrows late.
+        Exponent of the change of x between the two heights. If it is below 1, then the lobe narrows late.
     """
 
     tip: float
@@ -45,7 +45,7 @@ class Taper:
 
 @dataclass(frozen=True)
 class LiverPlan:
-    """The places of the two lobes.
+    """The places and sizes of the liver's two lobes.
 
     Centres and radii are (z, y, x) in mm. `nodular_mm` roughens the surface.
     """
@@ -59,7 +59,7 @@ class LiverPlan:
 
     @classmethod
     def draw(cls, scene: Scene) -> LiverPlan:
-        """Draw lobes that hang from the right dome and fit above the grid's lower face."""
+        """Draw lobes that hang from the diaphragm's right dome and end above the grid's lower face."""
         body, rng = scene.habitus, scene.rng
         scale = rng.uniform(0.82, 1.22)
         rx = min(rng.uniform(62, 85) * scale, 0.72 * body.inner_width)
@@ -107,12 +107,12 @@ class LiverPlan:
 
     @property
     def right_beside(self) -> float:
-        """Distance of the right lobe's medial surface from its centre, mm."""
+        """Distance in mm of the right lobe's medial surface from the lobe's centre."""
         return self.right_radii[2]
 
 
 def liver_mask(scene: Scene, plan: LiverPlan) -> Mask:
-    """Return the liver ``(Z, Y, X)`` under the diaphragm: the union of both lobes, hollowed from below."""
+    """Return the liver ``(Z, Y, X)`` under the diaphragm: both lobes, without a hollow at the lower side."""
     rng = scene.rng
     z, y, x = scene.warped
     right = solid(z, y, x, plan.right, plan.right_radii, rng.uniform(-0.3, 0.3), power=rng.uniform(2.0, 2.6))
@@ -132,7 +132,7 @@ def liver_mask(scene: Scene, plan: LiverPlan) -> Mask:
 
 
 def _level(depth: Floats, voxel_ml: float) -> float:
-    """Return the level of the surface: 0, or the level that gives the liver a usual volume."""
+    """Return the depth of the liver's surface: 0, or the depth that gives the liver a usual volume."""
     volume = int((depth > 0).sum()) * voxel_ml
     wanted = float(np.clip(volume, *_VOLUME_ML))
     if wanted == volume:
@@ -142,7 +142,7 @@ def _level(depth: Floats, voxel_ml: float) -> float:
 
 
 def _visceral_hollow(scene: Scene, plan: LiverPlan) -> Mask:
-    """Return the ball that presses the concave lower surface into the liver."""
+    """Return the ball that is cut out of the liver, so that the liver's lower surface is concave."""
     rng = scene.rng
     radius = rng.uniform(60, 95)
     center = (
@@ -171,7 +171,7 @@ def draw_fissure(scene: Scene, plan: LiverPlan) -> None:
 
 
 def keep_largest_liver_part(scene: Scene) -> None:
-    """Turn parts of the liver that later organs cut off into fat."""
+    """Turn parts of the liver into fat if the organs that were painted later have cut them off."""
     parts, count = ndi.label(scene.tissue == Tissue.LIVER)
     if count > 1:
         sizes = np.bincount(parts.ravel())
@@ -180,7 +180,7 @@ def keep_largest_liver_part(scene: Scene) -> None:
 
 
 def draw_bowel(scene: Scene) -> None:
-    """Fill the lower cavity with loops (level sets of smooth fields), contents, gas and mesentery."""
+    """Fill the lower cavity with bowel loops (level sets of smooth fields), contents, gas and mesentery."""
     rng, grid = scene.rng, scene.grid
     loops, filling, fine = scene.field(32, 1.0), scene.field(20, 1.0), scene.field(14, 1.0)
     below = grid.z < scene.habitus.right_dome - rng.uniform(50, 95)
@@ -276,7 +276,7 @@ def _inner(scene: Scene, window: Window, center: Triple, radii: Triple, scale: f
 
 
 def press_kidney_into_liver(scene: Scene, kidney: tuple[Window, Mask] | None) -> None:
-    """Replace liver by the right kidney with a fat capsule. No liver stays behind the kidney."""
+    """Replace liver by the right kidney and its fat capsule. No liver remains behind the kidney."""
     if kidney is None:
         return
     (z, y, x), whole = kidney

@@ -1,6 +1,7 @@
-"""Two phantoms of one patient at two times: lesions grow, shrink, appear and vanish, and breathing deforms.
+"""Two phantoms of one patient at two times. Lesions grow, shrink, appear and vanish; breathing moves organs.
 
-The change of each lesion is known. Otherwise the phantoms differ only in noise and in the depth of breath.
+The change of each lesion is known. Apart from lesions, the phantoms differ only in noise and in the depth of
+breath.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ def make_pair(seed: int, *, lesions: int = 5, phase: Phase | None = Phase.PORTAL
     Parameters
     ----------
     lesions
-        Number of lesions in both phantoms together.
+        Number of different lesions in the two phantoms.
     phase
         Contrast phase of both phantoms; None: a random phase for each.
     """

@@ -1,4 +1,4 @@
-"""A complete phantom: CT volume, truth, and a record of what it contains."""
+"""A complete phantom: CT volume, truth, and a record of its content."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class _Preset:
     max_noise_hu: float
 
 
-# The extents are similar (200 to 270 mm high, 384 to 410 mm wide). Mainly the sampling differs.
+# The sizes cover similar extents (200 to 270 mm high, 384 to 410 mm wide). They differ mainly in voxel size.
 _PRESETS: Mapping[str, _Preset] = MappingProxyType(
     {
         "small": _Preset((40, 128, 128), (5.0, 3.0, 3.0), 2, 11.0, 22.0, 12.0),
@@ -43,9 +43,10 @@ _PRESETS: Mapping[str, _Preset] = MappingProxyType(
 
 @dataclass(frozen=True)
 class LesionRecord:
-    """One lesion: its number n (label 1 + n), look, volume, equivalent diameter and contrast to liver.
+    """One lesion: number n (label 1 + n), kind, volume, equivalent diameter, and contrast to the liver.
 
-    `rim_mm` is the depth of a rim, capsule or halo below the outline of the labels; 0 without them.
+    `rim_mm` is the depth below the label's outline to which a rim, capsule or halo reaches; 0 if there is
+    none.
     """
 
     number: int
@@ -69,7 +70,7 @@ class PhantomRecord:
 
 
 class Examination(NamedTuple):
-    """A patient and the settings of the scan, which `phantom_of` renders."""
+    """A patient's anatomy, and the values of the scan. `phantom_of` makes a phantom from them."""
 
     geometry: Geometry
     scan: Scan
@@ -119,12 +120,13 @@ def make_phantom(
         1.5 mm, ``demo``: 90 x 256 x 256 at 3 x 1.6 x 1.6 mm.
     lesions
         Number of lesions. A lesion without enough space is left out. By default, a plain phantom has the
-        preset's number (2, 3, 4) of different kinds. Other phantoms have a random number, sometimes none.
+        preset's number (2, 3, 4) of different kinds. Other phantoms have a random number of lesions,
+        sometimes none.
     phase
         Contrast phase; None: a random phase.
     setting
-        `PLAIN`: clear cases, with the slices and lesions of `size`. `TRAINING`, `TEST`: all the variety, with
-        random sizes of lesions and (`TEST`) random distances of slices.
+        `PLAIN` gives clear cases, with the slices and lesions of `size`. `TRAINING` and `TEST` give all the
+        variety, with random sizes of lesions. With `TEST`, the distances of slices are random, too.
     """
     return phantom_of(*draw_examination(seed, size, lesions, phase, setting))
 
@@ -132,7 +134,7 @@ def make_phantom(
 def draw_examination(
     seed: int, size: Size, lesions: int | None, phase: Phase | None, setting: Setting
 ) -> Examination:
-    """Draw the values of a phantom at random, without rendering it.
+    """Draw the anatomy and scan values of a phantom at random, without its voxel values.
 
     The parameters are those of `make_phantom`.
     """
@@ -158,7 +160,7 @@ def draw_examination(
 
 
 def _grid(preset: _Preset, setting: Setting, chance: np.random.Generator) -> Grid:
-    """Return the preset's grid. If the setting varies slices, then the height stays and the slices differ."""
+    """Return the preset's grid. If the setting varies the slice distance, then the grid keeps its height."""
     (z, y, x), (step, *plane) = preset.shape, preset.spacing_mm
     if not setting.slice_mm:
         return Grid(preset.shape, preset.spacing_mm)

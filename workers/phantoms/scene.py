@@ -1,6 +1,6 @@
 """The working state of phantom construction: grid, tissue map, warped coordinates, body measures.
 
-The builders in `body`, `organs`, `vessels` and `lesion_shapes` each paint their part into one `Scene`.
+The builders in `body`, `organs`, `vessels` and `lesion_shapes` each paint their structures into one `Scene`.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ class Habitus:
 
     @classmethod
     def draw(cls, rng: np.random.Generator, grid_height: float, narrow: float, wide: float) -> Self:
-        """Draw a patient whose diaphragm lies in the upper part of a grid of height `grid_height`.
+        """Draw a patient whose diaphragm lies in the upper part of a grid with the height `grid_height`.
 
-        `narrow` and `wide` limit the body's half width. All are in mm.
+        `narrow` and `wide` limit the body's half width. All parameters are in mm.
         """
         half_width = rng.uniform(narrow, wide)
         # the dome leaves at least 15 mm of lung above it and 130 mm of abdomen below
@@ -48,12 +48,12 @@ class Habitus:
 
     @property
     def inner_width(self) -> float:
-        """Half width of the abdominal cavity."""
+        """Half width of the abdominal cavity in mm."""
         return self.half_width - 0.8 * self.fat - self.wall
 
     @property
     def inner_depth(self) -> float:
-        """Half depth of the abdominal cavity."""
+        """Half depth of the abdominal cavity in mm."""
         return self.half_depth - self.fat - self.wall
 
 
@@ -71,7 +71,8 @@ class Scene:
     bump
         Unit-variance field that roughens surfaces.
     cavity, chest
-        Masks of the abdominal and thoracic cavity, and of its part above the diaphragm. `body` sets them.
+        `cavity` is the mask of the abdominal and thoracic cavity. `chest` is the part above the diaphragm.
+        The module `body` sets them.
     """
 
     cavity: Mask
@@ -108,7 +109,7 @@ class Scene:
         power: float = 2.0,
         roughness: float = 0.02,
     ) -> tuple[Window, Floats]:
-        """Return a window and in it the norm of a roughened superellipsoid (below 1 inside)."""
+        """Return a window, and the norm of a roughened superellipsoid in this window (below 1 inside)."""
         flat = max(radii[1], radii[2])
         # the deformation moves a surface by up to about 30 mm (three standard deviations)
         window = self.grid.window(center, (radii[0] * 1.1 + 25, flat * 1.1 + 30, flat * 1.1 + 30))

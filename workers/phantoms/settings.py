@@ -1,8 +1,8 @@
 """The variety of phantoms: one `Setting` for each use, so that test sets differ from the training set.
 
-A setting adds variety to the anatomy and the densities that all phantoms share. Examples are right lobes that
-taper down along the wall, and large tumours that bulge the capsule. Other examples are neighbouring organs
-with the liver's density, and readers who draw a lesion with its rim.
+All phantoms share a basic anatomy and basic densities. A setting adds variety to them. Examples are right
+lobes that taper down along the body wall, and large tumours that bulge out of the liver. Other examples are
+neighbouring organs with the liver's density, and readers who include the rim in a lesion.
 """
 
 from __future__ import annotations
@@ -14,14 +14,15 @@ Range = tuple[float, float]
 
 @dataclass(frozen=True)
 class Setting:
-    """The variety of phantoms for one use. Shares are probabilities. Values are uniform in their ranges.
+    """The variety of phantoms for one use. Shares are probabilities. Values are drawn uniformly from ranges.
 
     Attributes
     ----------
     name
         The name in records.
     taper, stretch
-        Share of livers whose right lobe tapers to a tip below, and the factor by which the lobe is longer.
+        Share of livers whose right lobe tapers to a tip at its lower end, and the factor on the length of
+        this lobe.
     left_reach
         Factor on the left lobe's extent to the left.
     nodular_mm
@@ -29,7 +30,7 @@ class Setting:
     half_width_mm
         Half width of the body.
     heart_drop_mm
-        Distance by which the heart lies lower, so that it rests on the diaphragm and the left lobe.
+        Distance in mm by which the heart is moved down, so that it rests on the diaphragm and the left lobe.
     few_lesions
         Share of patients without lesions. Other patients have 1 + Poisson(2.5) lesions, 8 at most.
     radius_mm
@@ -37,21 +38,21 @@ class Setting:
     large
         Share of patients with a tumour of 2.2 to 5 cm radius at the capsule or under the dome.
     contrast_hu
-        Strength of a lesion's contrast; None for a half-normal distribution, mostly weak.
+        Range of a lesion's contrast in HU; None for a half-normal distribution with mostly weak contrasts.
     complex_look
-        Share of lesions with a capsule, with necrosis or a mosaic of densities.
+        Share of lesions with a capsule, necrosis, or a mosaic of densities.
     margin_mm
-        Depth of a reader's outline below the lesion's surface; negative values are outside.
+        Depth of a reader's outline below the lesion's surface. A negative depth lies outside of the lesion.
     like_liver
-        Share of each neighbouring organ that has the liver's density.
+        Probability that a neighbouring organ has about the liver's density.
     patches_hu
         Amplitude of geographic differences in the parenchyma (fatty change, perfusion).
     streaks_hu
         Amplitude of streaks, in the worst quarter of scans.
     ramp
-        Part of low frequencies that the noise lacks (sharp kernels).
+        Part of the low frequencies that is removed from the noise, as by sharp reconstruction kernels.
     slice_mm
-        Possible distances of slices; empty for the distance of the phantom's size.
+        Possible distances of slices in mm. If empty, then the phantom's size decides the distance.
     """
 
     name: str

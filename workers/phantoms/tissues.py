@@ -1,4 +1,4 @@
-"""The tissues of a phantom. `appearance` has their densities."""
+"""The tissues of a phantom. `appearance` defines the densities of the tissues."""
 
 from __future__ import annotations
 
@@ -41,5 +41,5 @@ class Tissue(IntEnum):
 #: Tissues of the liver: parenchyma and the vessels inside it. Lesions are not in the tissue map.
 LIVER_TISSUES = (Tissue.LIVER, Tissue.PORTAL_VEIN, Tissue.HEPATIC_VEIN)
 
-#: Liver tissue that a lesion displaces.
+#: Vessels of the liver. Where a lesion lies, they become parenchyma in the tissue map.
 LIVER_VESSELS = (Tissue.PORTAL_VEIN, Tissue.HEPATIC_VEIN)

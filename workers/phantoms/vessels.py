@@ -1,4 +1,4 @@
-"""Aorta, vena cava and the trees inside the liver."""
+"""Draw aorta, vena cava, and the trees of vessels inside the liver."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _STEP_MM = 2.0
 def draw_tube(
     scene: Scene, points: Sequence[Point], radii: Sequence[float], tissue: Tissue, within: Mask | None = None
 ) -> None:
-    """Paint balls along a polyline.
+    """Paint a vessel as balls along a polyline.
 
     Parameters
     ----------
@@ -29,11 +29,12 @@ def draw_tube(
     points
         Corners, (z, y, x) mm.
     radii
-        Radii in mm, spread evenly over the length.
+        Radii of balls in mm at evenly spaced points of the polyline. Between these points, the radii are
+        interpolated.
     tissue
-        The tissue.
+        The tissue to paint.
     within
-        Mask of the grid in which the tissue is painted; None: everywhere.
+        Mask on the grid. The tissue is painted only inside this mask; None paints everywhere.
     """
     path = _resample(np.asarray(points, np.float64))
     widths = np.interp(np.linspace(0, 1, len(path)), np.linspace(0, 1, len(radii)), radii)
@@ -55,7 +56,7 @@ def _resample(corners: Point) -> Point:
 
 
 def draw_great_vessels(scene: Scene) -> Point:
-    """Paint aorta and vena cava. Return the place where the hepatic veins join the cava, (z, y, x) mm."""
+    """Paint aorta and vena cava. Return the point where the hepatic veins meet the cava, (z, y, x) mm."""
     rng, body = scene.rng, scene.habitus
     heights = np.linspace(-5, scene.grid.height_mm + 5, 7)
     before = scene.spine_y - scene.vertebra_radius

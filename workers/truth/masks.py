@@ -1,8 +1,8 @@
 """Read truth masks of a real series onto its source grid: DICOM mask series, DICOM SEG, or NIfTI.
 
-The files come from other sources, so every assumption is checked. If the position of a mask image fits the
-series' grid, it decides the slice. Otherwise the instance number decides it. A mask without a slice is an
-error.
+The files come from other sources, so this module checks every assumption. If the position of a mask image
+fits the series' grid, then the position decides the slice. Otherwise the instance number decides the slice. A
+mask image without a matching slice is an error.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _LESION_NAME = re.compile(r"(tumou?r|lesion|metasta|mass|neoplasm|hcc|cyst)", re
 _NATURAL = re.compile(r"(\d+)")
 _MOST_LESIONS = 254
 _LARGEST_BURDEN = 4.0
-"""The largest ratio of lesions to the rest of the liver. Labels of all organs exceed it."""
+"""The largest ratio of lesions to the rest of the liver. A label volume of many organs exceeds it."""
 
 
 def load_truth(source: Path, volume: Volume) -> Labels:
@@ -41,9 +41,10 @@ def load_truth(source: Path, volume: Volume) -> Labels:
     Parameters
     ----------
     source
-        A DICOM SEG; or a NIfTI label volume (1 liver, 2 and more lesions; needs `nibabel`). Or a folder or
-        zip with sub-folders named ``liver``, ``livertumor1``, … as in 3D-IRCADb. Each sub-folder holds a
-        DICOM series of mask images (0 outside).
+        The path has one of three forms. It is a DICOM SEG. It is a NIfTI label volume (1 liver, 2 and more
+        lesions), which needs `nibabel`. Or it is a folder or zip whose sub-folders have names such as
+        ``liver`` and ``livertumor1``, as in 3D-IRCADb. Each sub-folder holds a DICOM series of mask images (0
+        outside).
     volume
         The series.
 
@@ -80,7 +81,7 @@ class _Structure:
 
 
 def _merge(structures: Iterator[_Structure]) -> Labels:
-    """Combine liver and lesions into one label volume. Lesions have priority, and count as liver."""
+    """Combine liver and lesions into one label volume. Where both overlap, the voxel is lesion."""
     found = list(structures)
     livers = [named.mask for named in found if is_liver(named.name)]
     if not livers:
@@ -129,7 +130,7 @@ def _zip_files(archive: zipfile.ZipFile) -> Mapping[str, list[Any]]:
 
 
 def _mask_series(files: Mapping[str, list[Any]], volume: Volume) -> Iterator[_Structure]:
-    """Yield liver and lesions. Other structures are not decoded."""
+    """Yield the liver and each lesion. Mask images of other structures are not decoded."""
     for name, members in files.items():
         if is_liver(name) or _is_lesion(name):
             yield _Structure(name, _placed([_read(member) for member in members], volume))
@@ -234,7 +235,7 @@ def _frame_placement(seg: pydicom.Dataset, groups: pydicom.Dataset, volume: Volu
 def _nifti(path: Path, volume: Volume) -> Labels:
     """Read a NIfTI label volume: 1 liver, 2 and more lesions.
 
-    A single lesion value is split into its parts.
+    If all lesions have the same value, then each connected region becomes a lesion.
     """
     grid = read_nifti(path)
     turned = _onto_grid(np.rint(grid.values).astype(np.int64), grid.affine, volume)
@@ -256,7 +257,7 @@ def _nifti(path: Path, volume: Volume) -> Labels:
 
 
 def _onto_grid(values: NDArray[np.int64], affine: NDArray[np.float64], volume: Volume) -> NDArray[np.int64]:
-    """Return an array on the volume's grid. Its axes may only be in another order or direction.
+    """Return `values` on the volume's grid. Only the order and the directions of the axes may differ.
 
     `affine` maps (axis 0, axis 1, axis 2, 1) of `values` to LPS mm.
     """

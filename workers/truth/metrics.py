@@ -26,7 +26,7 @@ class Overlap:
     Attributes
     ----------
     shared, first, second
-        Sizes of the intersection and of both masks.
+        Sizes of the intersection, of the first mask and of the second mask.
     """
 
     shared: int
@@ -88,9 +88,10 @@ class Agreement:
     liver
         Overlap of the whole organ.
     lesions
-        Overlap of the union of all lesions; None if neither has lesions.
+        Overlap of the union of all lesions; None if neither label volume has lesions.
     each_lesion
-        For each true lesion (n = 1, …), the overlap with the predicted lesion that shares the most voxels.
+        For each true lesion (n = 1, …), its overlap with a predicted lesion: the predicted lesion that shares
+        the most voxels with it.
     """
 
     liver: Overlap

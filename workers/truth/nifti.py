@@ -1,6 +1,6 @@
 """Read NIfTI files: a CT as a volume in LPS, and labels in NIfTI's own axes.
 
-This module converts the axes.
+This module converts NIfTI's axes to the axis order of this package.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _HU_RANGE = (-1024, 3071)
 
 
 def is_nifti(path: Path) -> bool:
-    """Return whether a file is NIfTI, by its name."""
+    """Return whether a file is NIfTI. The end of the file's name decides."""
     return path.name.lower().endswith(SUFFIXES)
 
 
@@ -42,11 +42,11 @@ class NiftiGrid:
 
     @property
     def is_ct(self) -> bool:
-        """Whether some values are below the HU of fat and water. Labels have no such values."""
+        """Whether some values are below the HU of fat and water. Label volumes have no such low values."""
         return bool(self.values.min() < _AIR_BELOW_HU)
 
     def same_grid(self, other: NiftiGrid) -> bool:
-        """Return whether the voxels coincide without flips, so that their order in the file is the same."""
+        """Return whether the voxels of both grids coincide, with the same order in their files (no flips)."""
         return self.values.shape == other.values.shape and bool(
             np.abs(self.affine - other.affine).max() < 0.05
         )

@@ -1,4 +1,4 @@
-"""Find the slice of a series' grid on which an image plane lies, by geometry."""
+"""Find the slice of a series' grid on which an image plane lies, by position and orientation."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import numpy as np
 from uair_node.dicom.volume import Volume
 from workers.truth.metrics import Mask
 
-# The largest distance of a plane from a slice, and of its pixels from the grid's pixels, for a match.
+# Limits for a match: the distance of a plane from a slice, and the distance of the plane's pixels from the
+# grid's pixels.
 _TOLERANCE_VOXELS = 0.2
 
 
@@ -36,7 +37,7 @@ def place_by_geometry(
     size: tuple[int, int],
     volume: Volume,
 ) -> Placement | None:
-    """Return the slice of a plane; None if the plane does not lie on the volume's grid.
+    """Return the slice on which a plane lies; None if the plane does not lie on the volume's grid.
 
     Parameters
     ----------

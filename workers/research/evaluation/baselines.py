@@ -1,6 +1,7 @@
-"""Baselines without an ensemble: one box prompts each slice, and the single-mask token gives the mask.
+"""Baselines without an ensemble: the model segments each slice from one box.
 
-*Manual* uses a tight box around the truth on every slice. *Auto* uses the localizer's 3-D box on all slices.
+The mask comes from the model's single-mask token. *Manual* uses a tight box around the truth on every slice.
+*Auto* uses the localizer's 3-D box on all slices.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ def segment_by_tight_boxes(
     lesion: bool,
     step_mm: float = 0.0,
 ) -> Mask:
-    """Return the mask ``(Z, Y, X)`` of a target, segmented from the tight box of its truth on every slice.
+    """Return the mask ``(Z, Y, X)`` of a target. The prompt on every slice is the tight box of the truth.
 
     Parameters
     ----------
@@ -46,9 +47,10 @@ def segment_by_tight_boxes(
     truth
         ``(Z, Y, X)``. An empty truth gives an empty mask.
     lesion
-        True uses the closer crop of a lesion, False the crop of the liver.
+        True uses the closer crop of a lesion, False uses the crop of the liver.
     step_mm
-        Distance of the segmented slices in mm. The slices between them are interpolated. 0 segments all.
+        Distance of the segmented slices in mm. The slices between them are interpolated. 0 segments all
+        slices.
     """
     box = bounding_box(truth)
     if box is None:
@@ -62,8 +64,8 @@ def segment_by_one_box(
 ) -> Mask:
     """Return the mask ``(Z, Y, X)`` of the target in a 3-D box (the published *auto* baseline).
 
-    The in-plane sides of `box` prompt each slice. `box` is in edge coordinates. The other parameters are as
-    for `segment_by_tight_boxes`.
+    On each slice, the prompt is the in-plane rectangle of `box`. `box` is in edge coordinates. The other
+    parameters are as for `segment_by_tight_boxes`.
     """
     slices, _, _ = box.outer(hu.shape)
     plane = (box.start[1], box.start[2], box.stop[1], box.stop[2])

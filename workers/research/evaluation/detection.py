@@ -1,4 +1,4 @@
-"""Count the found lesions by size, and the false findings."""
+"""Count the true lesions that were found, by size, and the false findings."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ def detect(case: EvaluationCase, labels: Labels, confidence: Mapping[int, float]
     labels
         ``(Z, Y, X)``.
     confidence
-        Label value -> confidence of the engine. A label value that is missing here has confidence 1.
+        Label value of a found lesion -> confidence of the engine. A label value without an entry has
+        confidence 1.
     """
     hits: dict[int, list[float]] = {value: [] for value in case.lesions}
     false = []
@@ -45,7 +46,7 @@ def detect(case: EvaluationCase, labels: Labels, confidence: Mapping[int, float]
 
 
 def diameters_mm(case: EvaluationCase) -> dict[int, float]:
-    """Return label value of each true lesion -> diameter in mm of a sphere with its volume, ascending."""
+    """Return label value of a true lesion -> diameter in mm of a sphere with its volume. Labels ascend."""
     voxel_mm3 = float(np.prod(case.spacing_mm))
     sizes = np.bincount(case.truth.ravel(), minlength=256)
     return {value: float(2 * (sizes[value] * voxel_mm3 * 0.75 / np.pi) ** (1 / 3)) for value in case.lesions}
@@ -61,7 +62,7 @@ def matched(case: EvaluationCase, labels: Labels) -> dict[int, int]:
 
 
 def _hits(case: EvaluationCase, labels: Labels) -> Iterator[tuple[int, dict[int, float]]]:
-    """Yield each label value of `labels`, with the true lesions that it hits -> their IoU."""
+    """Yield each lesion's label value in `labels`, and a mapping: true lesion that it hits -> IoU of both."""
     sizes, truth_sizes = (np.bincount(marked.ravel(), minlength=256) for marked in (labels, case.truth))
     for value in np.flatnonzero(sizes[FIRST_LESION:]) + FIRST_LESION:
         shared = np.bincount(case.truth[labels == value], minlength=256)
@@ -77,12 +78,12 @@ class Detection:
     Attributes
     ----------
     recall
-        Size class (diameter in mm) -> number of found lesions, and number of all lesions.
+        Size class (diameter in mm) -> number of found true lesions, and number of all true lesions.
     false_positives
         False findings per case.
     large_recall_at_two
-        Recall of lesions of `LARGE_MM` and more. The threshold of confidence gives `ALLOWED_FALSE` false
-        findings per case. None without such lesions.
+        Recall of lesions with a diameter of at least `LARGE_MM`. The confidence threshold is chosen so that
+        `ALLOWED_FALSE` false findings per case remain. None if there are no such large lesions.
     cases, without_lesions
         Number of cases, and of cases without a lesion.
     false_positives_without_lesions

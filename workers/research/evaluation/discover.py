@@ -1,11 +1,11 @@
-"""Find the cases below a path: each series, and the truth that belongs to it.
+"""Find the cases below a path. A case is a series with the truth that belongs to it.
 
 A case is one of these:
 
-- a folder with a DICOM series and a DICOM SEG of it;
+- a folder with a DICOM series and a DICOM SEG of this series;
 - a folder with a series and mask series, named as in 3D-IRCADb, plain or zipped;
 - NIfTI files on the same grid;
-- a folder of these.
+- a folder that contains cases of these kinds.
 
 If several truths could belong to a series, then `find_cases` raises an error.
 """
@@ -40,15 +40,15 @@ _TAGS = ["SOPClassUID", "SeriesInstanceUID", "ReferencedSeriesSequence"]
 def find_cases(data: Sequence[Path], masks: Path | None = None) -> list[FileSource]:
     """Return all cases below the paths in `data`. Each case has a different name.
 
-    The cases of NIfTI files come first, then the cases of the folders in their order.
+    The cases of NIfTI files come first. The cases of the folders follow in the order of the folders.
 
     Parameters
     ----------
     data
-        Folders and NIfTI files.
+        Folders and NIfTI files to search.
     masks
         The truth of the only path in `data`, if it is not found automatically. If the path is a folder with
-        several series, then the series with most files is the case.
+        several series, then the series with the most files is the case.
 
     Raises
     ------
@@ -130,7 +130,7 @@ def _mask_case(folder: Path, masks: list[Path]) -> FileSource:
 
 
 def _segmented_series(name: str, paths: list[Path]) -> Iterator[FileSource]:
-    """Yield each series to which a SEG refers. The SEG is its truth."""
+    """Yield each series to which a SEG refers. The SEG is the truth of the series."""
     series = _image_series(paths)
     truths: dict[str, list[Path]] = defaultdict(list)
     for path in paths:
@@ -206,9 +206,9 @@ def _is_image_archive(path: Path) -> bool:
 
 
 def _nifti_cases(named: Sequence[Path], among: Sequence[Path]) -> Iterator[FileSource]:
-    """Yield the CTs among `named`, each with its labels.
+    """Yield each CT among `named`, together with its labels.
 
-    The labels are in `among`. If `among` has only one NIfTI file, then its folder is searched, too.
+    The labels are searched in `among`. If `among` has only one NIfTI file, then its folder is searched, too.
     """
     for path in named:
         if not is_nifti(path):

@@ -44,7 +44,7 @@ class EvaluationOptions:
     seed
         Seed of the given boxes and of the noisy reader.
     views
-        Whether slices are kept for pictures.
+        Whether the results keep some slices for pictures.
     baselines
         Folder with weights of U-Net and TransUNet; None uses the packaged weights.
     """
@@ -69,7 +69,7 @@ def evaluate_case(
     options
         The options.
     tell
-        A function of the finished part, 0 to 1, and of the next step in words.
+        A function that is called with the finished part, 0 to 1, and with the next step in words.
     """
     report = tell or _silent
     bench.forget()
@@ -126,12 +126,13 @@ def read_by_preference(
     options: EvaluationOptions,
     remembered_mm: Mapping[str, float] | None = None,
 ) -> tuple[PreferenceRun, ...]:
-    """Run the rounds of each lesion with a reader of each preference. Return their results.
+    """Play the rounds of each lesion with one reader for each preference. Return the readers' results.
 
     Parameters
     ----------
     remembered_mm
-        Preference -> the remembered preference of its reader in mm; None if the engine has no memory.
+        Name of a preference -> the preference in mm that the engine remembers. None if the engine has no
+        memory.
     """
     runs = []
     for value in case.lesions:
@@ -143,7 +144,7 @@ def read_by_preference(
 
 
 def _alone(lesion: GivenLesion, learned: Sequence[Drawn]) -> Iterator[Measure]:
-    """Yield the results of the methods without a reader for a single lesion."""
+    """For a single lesion, yield the results of the methods that need no reader."""
     for result in learned:
         yield lesion.in_box(result.method, result.labels, result.seconds)
     yield from lesion.baselines()
@@ -151,7 +152,7 @@ def _alone(lesion: GivenLesion, learned: Sequence[Drawn]) -> Iterator[Measure]:
 
 
 def _played(lesion: GivenLesion, options: EvaluationOptions) -> Iterator[tuple[Measure, Offered]]:
-    """Yield the rounds of a single lesion, for every rule and reader."""
+    """For a single lesion, yield the results of all rounds, for every rule and reader."""
     for rule in RULES:
         yield from lesion.play(rule, options.rounds)
     for rule in COMPARED:
@@ -161,7 +162,7 @@ def _played(lesion: GivenLesion, options: EvaluationOptions) -> Iterator[tuple[M
 
 
 def _rng(case: EvaluationCase, options: EvaluationOptions, *of: int) -> np.random.Generator:
-    """Return the random generator of a noisy reader. It is the same for every rule."""
+    """Return the random generator of a noisy reader. The generator is the same for every rule."""
     return np.random.default_rng([options.seed, zlib.crc32(case.name.encode()), *of])
 
 
@@ -174,7 +175,7 @@ def _networks(case: EvaluationCase, bench: Workbench) -> Iterator[Drawn]:
 
 
 def _manual(case: EvaluationCase, bench: Workbench) -> Drawn:
-    """Segment every target with a tight box on each slice."""
+    """Segment every target from a tight box on each slice."""
     watch = bench.stopwatch()
     hu, spacing, predictor = case.hu, case.spacing_mm, bench.predictor
     whole = liver_mask(case.truth)

@@ -40,7 +40,7 @@ class EvaluationCase:
     spacing_mm
         (z, y, x).
     rims_mm
-        Lesion number -> thickness of its rim in mm, for lesions with a known rim.
+        Lesion number -> thickness of this lesion's rim in mm, for lesions with a known rim.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""Readers with a fixed preference: their wanted shapes, and the rounds until they reach these shapes."""
+"""Readers with a fixed preference: the shapes that they want, and the rounds until they get these shapes."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from workers.uair.grids import Spacing
 
 MARGIN_MM = 2.0
 REACHED_DICE = 0.9
-"""A reader stops at this Dice with the wanted shape."""
+"""A reader stops when the pick has at least this Dice with the wanted shape."""
 LEAST_GAIN = 0.01
 """A reader stops if all later rounds gain less Dice than this."""
 SMALLEST_PART = 0.2
-"""A preference that leaves less than this part of a lesion is not used."""
+"""A preference is not used if its wanted shape has less than this part of the lesion's volume."""
 
 
 @dataclass(frozen=True)
@@ -31,16 +31,17 @@ class Wish:
 def wishes(lesion: Mask, spacing_mm: Spacing, rim_mm: float | None) -> Iterator[Wish]:
     """Yield the wanted shape of a lesion for each preference.
 
-    ``truth`` is the shape of a reader without a preference. ``+2 mm`` is larger, ``-2 mm`` is smaller. If the
-    lesion has a known rim, then there are two more shapes. ``rim in`` is the truth, which includes the rim.
-    ``rim out`` is the truth without the rim. A shape below `SMALLEST_PART` of the lesion is left out.
+    ``truth`` is the shape of a reader without a preference. ``+2 mm`` is 2 mm larger at its surface, ``-2
+    mm`` is 2 mm smaller. If the lesion has a known rim, then there are two more shapes. ``rim in`` is the
+    truth, which includes the rim. ``rim out`` is the truth without the rim. A shape smaller than the part
+    `SMALLEST_PART` of the lesion is left out.
 
     Parameters
     ----------
     lesion
         ``(Z, Y, X)``, not empty.
     rim_mm
-        Thickness of its rim; None if the lesion has no rim or if the thickness is unknown.
+        Thickness of the lesion's rim. None if the lesion has no rim, or if the thickness is unknown.
     """
     drawn = [("truth", 0.0), ("+2 mm", MARGIN_MM), ("-2 mm", -MARGIN_MM)]
     if rim_mm is not None:
@@ -63,7 +64,8 @@ def resized(mask: Mask, spacing_mm: Spacing, margin_mm: float) -> Mask:
     )
     part = mask[window]
     result = np.zeros_like(mask)
-    # Distances are measured between voxel centres. The surface lies half a voxel before the centre.
+    # Distances are measured between voxel centres. The surface of a mask lies half a voxel from these
+    # centres.
     half = min(spacing_mm) / 2
     if margin_mm > 0:
         result[window] = ndi.distance_transform_edt(~part, spacing_mm) <= margin_mm + half

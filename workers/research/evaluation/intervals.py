@@ -18,7 +18,7 @@ _SEED = 0
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean and its interval. `low` and `high` are None for fewer than two cases."""
+    """A mean and its confidence interval. `low` and `high` are None for fewer than two cases."""
 
     mean: float
     low: float | None
@@ -28,21 +28,21 @@ class Estimate:
 def estimate(values: Sequence[float], cases: Sequence[str]) -> Estimate:
     """Return the mean of values with its 95 % interval.
 
-    The interval is a percentile bootstrap. All cases are drawn `RESAMPLES` times with replacement, each case
-    with all its values. The interval contains the middle 95 % of the means. The same values give the same
-    interval.
+    The interval comes from a percentile bootstrap. In each of `RESAMPLES` repetitions, as many cases as given
+    are drawn with replacement. Each drawn case contributes all its values to a mean. The interval contains
+    the middle 95 % of these means. The same values always give the same interval.
 
     Parameters
     ----------
     values
         The values, at least one.
     cases
-        The case of each value.
+        The name of the case of each value.
 
     Raises
     ------
     ValueError
-        If there is no value, or lengths differ.
+        If there is no value, or if `values` and `cases` differ in length.
     """
     if not values or len(values) != len(cases):
         raise ValueError(f"{len(values)} values of {len(cases)} cases")

@@ -1,4 +1,4 @@
-"""Convert the tables, and the Dice of each case and lesion, to JSON values."""
+"""Convert the evaluation's tables, and the Dice of each case and lesion, to JSON values."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ _JSON_METHODS = (
 def as_json(header: Header, results: Sequence[CaseResult]) -> dict[str, Any]:
     """Return the header, all tables and the Dice of each case and lesion as JSON values.
 
-    `rows` has the paper's methods. `rounds` has every round. `found` has all methods on the lesions that the
-    engine found by itself.
+    The key `rows` has the results of the paper's methods. The key `rounds` has the results of every round.
+    The key `found` has the results of all methods on the lesions that the engine found by itself.
     """
     every = [_json_row(row) for row in table.rows(results)]
     rows = [row for row in every if row["target"] != "found"]

@@ -1,4 +1,4 @@
-"""Measure how well localizers find the liver: box, faces, coarse mask, seconds, on cases with known truth."""
+"""Measure how well a localizer finds the liver on cases with known truth: box, coarse mask, seconds."""
 
 from __future__ import annotations
 
@@ -24,16 +24,17 @@ class LocalizationScore:
     localizer, case
         Names.
     found
-        Whether it found a liver. If not, then all figures except `seconds` are 0.
+        Whether the localizer found a liver. If not, then all other numbers except `seconds` are 0.
     iou
-        Intersection over union of its box (extended, as the engine uses it) and the liver's box.
+        Intersection over union of two boxes: the localizer's box and the true liver's box. The localizer's
+        box is extended, as the engine uses it.
     inside
-        Part of the liver inside the localizer's box.
+        Part of the true liver that lies inside the localizer's box.
     faces_mm
-        Distance in mm of each face of the coarse mask from the liver's face, in the order of `FACES`. It is
-        negative if the face lies inside the liver's box.
+        Distance in mm between each face of the coarse mask's box and the same face of the liver's box, in the
+        order of `FACES`. A distance is negative if the coarse mask's face lies inside the liver's box.
     dice
-        Dice of the coarse mask with the liver.
+        Dice of the coarse mask with the true liver.
     seconds
         Computing time.
     """

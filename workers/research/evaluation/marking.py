@@ -1,7 +1,7 @@
-"""A reader who measures the lesions that round 1 missed, and then picks.
+"""A simulated reader who draws a line over each lesion that round 1 missed, and then picks.
 
-The node's own rules (`uair_node.selection.mark_meaning`) turn the lines into marks, and the engine's own
-steps compute the next four candidates.
+The node's own rules (`uair_node.selection.mark_meaning`) turn the lines into marks. The engine's own steps
+compute the next four candidates.
 """
 
 from __future__ import annotations
@@ -47,8 +47,9 @@ class _CanonicalGraphics:
 def measured_line(lesion: Mask, spacing: Spacing, rng: np.random.Generator) -> NDArray[np.float64]:
     """Return a line over a lesion, ``(2, 3)``: (z, y, x) of both ends in edge coordinates.
 
-    The line joins the two points of the lesion's largest slice that are farthest apart. Each end is moved by
-    `OFF_MM` in a random direction in the slice. `lesion` is ``(Z, Y, X)``.
+    The line joins the two points that are farthest apart in the lesion's largest slice. Each end is then
+    moved within the slice in a random direction. `OFF_MM` limits the length of this shift. `lesion` is ``(Z,
+    Y, X)``.
     """
     k = int(lesion.sum(axis=(1, 2)).argmax())
     pixel = np.asarray(spacing[1:])
@@ -66,7 +67,7 @@ def measure_missed(
 ) -> tuple[list[Measure], Strokes | None]:
     """Let a reader measure each lesion that round 1 missed, then pick twice.
 
-    Return the measures and the counts of lines. A case without lesions has no counts.
+    Return the measures, and the counts of lines. For a case without lesions, the counts are None.
 
     Parameters
     ----------
@@ -124,12 +125,12 @@ def _understood(case: EvaluationCase, first: Round, lines: Mapping[int, Points])
 
 
 def _values(marks: Marks) -> dict[int, int]:
-    """Return label value of a true lesion -> label value of the lesion that its line started."""
+    """Return label value of a true lesion -> label value of the new lesion that its line created."""
     return {int(mark.tracking): lesion.value for lesion in marks.lesions for mark in lesion.marks}
 
 
 def _played(case: EvaluationCase, bench: Workbench, start: Opened, marks: Marks, lines: int) -> list[Drawn]:
-    """Return the reader's selection after the marks, and after each pick."""
+    """Return the reader's labels after the lines, and after each pick."""
     assert start.first is not None, "a liver was found"
     engine, watch = bench.engines[start.rule], bench.stopwatch()
     made = start.first

@@ -1,7 +1,7 @@
-"""Pair NIfTI labels with their CT, by the names of files on the same grid. Unclear pairs are errors.
+"""Pair NIfTI labels with their CT by file names. Both files have the same grid. Unclear pairs are errors.
 
 Words that only distinguish CT and labels (`ct`, `volume`, `seg`, …) are ignored. So `a_ct` and `a_seg` are a
-pair, as are `volume-1` and `segmentation-1`, and `img0001` and `label0001`.
+pair. Other pairs are `volume-1` and `segmentation-1`, or `img0001` and `label0001`.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _ROLE = re.compile(
     "ct|vol|volume|images?|imaging|img|scan|d?seg|segmentations?|labels?|masks?|ground|truth|gt|"
     "liver|tumou?rs?|lesions?|and"
 )
-"""Words that distinguish CT and labels, but not cases."""
+"""Words that distinguish a CT from its labels. They do not distinguish cases."""
 _EQUAL, _CONTAINED, _UNRELATED = 2, 1, 0
 _SAME_MM = 0.05
 
@@ -41,7 +41,8 @@ def pairs(named: Sequence[Path], among: Sequence[Path]) -> Iterator[tuple[Path, 
     Raises
     ------
     InputError
-        ``nifti-unreadable``. ``truth-ambiguous``: a CT could have several labels, or labels several CTs.
+        ``nifti-unreadable``. ``truth-ambiguous``: several label files could belong to a CT, or several CTs to
+        a label file.
     """
     volumes = {path: _volume(path) for path in dict.fromkeys((*named, *among))}
     cts = [volume for volume in volumes.values() if volume.is_ct]
@@ -57,10 +58,10 @@ def is_volume(path: Path) -> bool:
 
 
 def volumes_in(folder: Path) -> list[Path]:
-    """Return the NIfTI files of a folder and of the folders with its labels.
+    """Return the NIfTI files of a folder, and of the folders that contain its labels.
 
-    A folder with labels is a sub-folder of masks. If the folder is named ``images…``, then its sibling also
-    counts: ``labelsTr`` of ``imagesTr``.
+    The labels lie in sub-folders for masks. If the folder is named ``images…``, then they may also lie in a
+    sibling folder: ``labelsTr`` for ``imagesTr``.
     """
     images = _IMAGES_FOLDER.fullmatch(folder.name)
     places = [folder]
@@ -78,7 +79,7 @@ def case_name(path: Path) -> str:
 
 @dataclass(frozen=True)
 class _Volume:
-    """A file's grid (shape, and affine to LPS mm), its role, and the part of its name that pairs it."""
+    """A file's grid (shape, affine to LPS mm), its role, and the words of its name that identify the case."""
 
     path: Path
     shape: tuple[int, ...]
@@ -106,9 +107,9 @@ def _volume(path: Path) -> _Volume:
 
 
 def _is_ct(path: Path, has_ct_values: bool) -> bool:
-    """Decide whether a file is a CT, by its name or else by its values.
+    """Return whether a file is a CT. The name decides; if it is unclear, then the values decide.
 
-    In a folder of labels, a name like that of a CT does not count.
+    In a folder of labels, a name that looks like the name of a CT does not count.
     """
     if LABELS_NAME.search(path.name):
         return False
@@ -120,7 +121,8 @@ def _truth_of(ct: _Volume, cts: list[_Volume], labels: list[_Volume]) -> Path | 
     on_grid = [label for label in labels if label.on_grid_of(ct)]
     rivals = [other for other in cts if other.on_grid_of(ct)]
     if not any(label.closeness(ct)[0] for label in on_grid):
-        # Names pair these files, but grids differ. `load_truth` later reorients the labels or refuses them.
+        # The names of these files match, but their grids differ. `load_truth` later reorients the labels or
+        # refuses them.
         by_name = [label for label in labels if label.closeness(ct)[0] == _EQUAL]
         if by_name:
             on_grid, rivals = by_name, cts

@@ -15,7 +15,7 @@ from workers.uair.parts import Part, PartNumbers, part_numbers
 def numbers_on_volume(
     parts: Mapping[int, Sequence[Part]], spacing: Spacing, candidates: Sequence[Labels]
 ) -> dict[int, PartNumbers]:
-    """Return label value -> volume ``(Z, Y, X)``: 1 + the part's index inside any candidate, else 0.
+    """Return label value -> volume ``(Z, Y, X)``: 1 + index of the voxel's part, 0 outside all candidates.
 
     Parameters
     ----------
@@ -44,8 +44,8 @@ def pick_parts(
     """Return label value -> the candidate (1 …) that the reader picks for each part of the target.
 
     The picked candidate has the fewest wrong voxels in the part. Only candidates that contain the target can
-    be picked. A target is left out if its candidate in `picks` does not contain it. A target without a true
-    lesion is left out, too.
+    be picked. The result omits a target if the candidate in `picks` does not contain it. It also omits a
+    target without a true lesion.
 
     Parameters
     ----------

@@ -1,7 +1,7 @@
-"""Simulated readers, as in the paper's experiments: they pick the candidate nearest to their wanted shape.
+"""Simulated readers, as in the paper's experiments. They pick the candidate nearest to the wanted shape.
 
-A reader consists of a wanted segmentation, and of the reliability of choosing the nearest candidate. The
-wanted segmentation is the truth, or the shape that a reader with a fixed preference wants
+Two things define a reader: the wanted segmentation, and how reliably the reader picks the nearest candidate.
+The wanted segmentation is the truth, or the shape that a reader with a fixed preference wants
 (`workers.research.evaluation.fixed_preferences`).
 """
 
@@ -42,8 +42,9 @@ def pick_targets(
 ) -> Mapping[int, int]:
     """Return the candidate (1 …) that the reader picks for each target separately.
 
-    A predicted lesion is compared with the true lesion that shares the most voxels with all candidates
-    together. Without such a lesion, a smaller prediction is better.
+    A predicted lesion is compared with a true lesion: the true lesion that shares the most voxels with the
+    union of all candidates. If no true lesion shares a voxel, then the candidate with the smallest prediction
+    is best.
 
     Parameters
     ----------
@@ -54,7 +55,7 @@ def pick_targets(
     targets
         Label values.
     choose
-        The reader's choice.
+        The function with which the reader chooses.
     """
     return {value: choose(_scores(value, candidates, truth)) + 1 for value in targets}
 
@@ -70,7 +71,7 @@ def _scores(value: int, candidates: Sequence[Labels], truth: Labels) -> list[flo
 
 
 def true_lesion(drawn: Sequence[Mask], truth: Labels) -> Mask | None:
-    """Return the mask ``(Z, Y, X)`` of the true lesion that shares most voxels with the masks together.
+    """Return the mask ``(Z, Y, X)`` of the true lesion that shares most voxels with the union of the masks.
 
     Return None if the masks touch no true lesion.
     """
@@ -92,7 +93,7 @@ def each_by(choose: Choose) -> PickAll:
 
 
 def one_for_all(candidates: Sequence[Labels], truth: Labels, targets: Sequence[int]) -> Mapping[int, int]:
-    """Pick one candidate for all targets, by the best mean Dice of the liver and the tumour union.
+    """Pick one candidate for all targets: the best mean of two Dices, of the liver and of the tumour union.
 
     Most viewers send a whole segmentation back, so most readers answer like this.
     """

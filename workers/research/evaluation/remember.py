@@ -1,9 +1,9 @@
-"""Models that compute the answer to the same question only once.
+"""Models that compute the output for the same input only once.
 
-An evaluation needs many answers several times, because all rules of choice and all readers start from the
-same first ensemble. The answers and their computing times are stored while a case is evaluated.
-`Memory.saved_s` is the time that an evaluation without memory would have needed in addition. Reported times
-include this time, so they are the times of a method that runs alone.
+An evaluation needs many outputs several times, because all rules of choice and all readers start from the
+same first ensemble. The outputs and their computing times are stored while a case is evaluated.
+`Memory.saved_s` is the time that an evaluation without memory would have needed in addition. The evaluation's
+reported times include `saved_s`. So they are the times of a method that runs alone.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ from workers.uair.outlines import Outliner, Question
 from workers.uair.prompts import Prompts
 
 LIMIT_BYTES = 1 << 29
-"""The largest size of stored masks in bytes. The least recently used masks are dropped first."""
+"""The largest size of all stored masks in bytes. The least recently used masks are dropped first."""
 Answer = TypeVar("Answer")
 
 
 class Memory:
-    """Stored answers. The digest of the question is the key.
+    """Stored outputs of a model. The key of an output is the digest of its input.
 
     Parameters
     ----------
     limit_bytes
-        The largest size of all stored answers; None for no limit.
+        The largest size of all stored outputs together; None for no limit.
     """
 
     def __init__(self, limit_bytes: int | None = LIMIT_BYTES) -> None:
@@ -45,16 +45,16 @@ class Memory:
         self._answers: OrderedDict[bytes, tuple[Any, float, int]] = OrderedDict()
 
     def forget(self) -> None:
-        """Drop all answers. The evaluation calls this between two cases."""
+        """Drop all stored outputs. The evaluation calls this between two cases."""
         self._answers.clear()
         self._held_bytes = 0
 
     def recall(
         self, key: bytes, answer: Callable[[], Answer], size: Callable[[Answer], int] = lambda _: 0
     ) -> Answer:
-        """Return the answer stored under `key`. If there is none, then compute and store it.
+        """Return the output stored under `key`. If there is none, then compute and store it.
 
-        `answer` computes an answer, and `size` returns the bytes of an answer.
+        The function `answer` computes the output. The function `size` returns the size of an output in bytes.
         """
         if key in self._answers:
             self._answers.move_to_end(key)
@@ -80,12 +80,12 @@ class Remembered:
 
 
 class RememberingPredictor:
-    """A predictor that stores the answers of another predictor.
+    """A predictor that stores the outputs of another predictor.
 
     Parameters
     ----------
     inner
-        The predictor that computes the answers.
+        The predictor that computes the outputs.
     """
 
     def __init__(self, inner: Predictor[Any]) -> None:
@@ -100,11 +100,11 @@ class RememberingPredictor:
 
     @property
     def saved_s(self) -> float:
-        """Computing time in seconds that memory has saved."""
+        """Computing time in seconds that the stored outputs have saved."""
         return self._encoded.saved_s + self._decoded.saved_s
 
     def forget(self) -> None:
-        """Drop all answers. The evaluation calls this between two cases."""
+        """Drop all stored outputs. The evaluation calls this between two cases."""
         self._encoded.forget()
         self._decoded.forget()
 
@@ -114,7 +114,7 @@ class RememberingPredictor:
         return self._encoded.recall(key, lambda: Remembered(key, self._inner.encode(hu, neighbours)))
 
     def decode(self, embeddings: Remembered, prompts: Prompts) -> tuple[Float32, NDArray[np.float32]]:
-        """Answer prompts; see `Predictor.decode`."""
+        """Compute the masks for prompts; see `Predictor.decode`."""
         asked = (prompts.slices, prompts.boxes, prompts.points, prompts.labels, prompts.masks)
         return self._decoded.recall(
             embeddings.key + _digest(*asked),
@@ -132,12 +132,12 @@ class RememberingPredictor:
 
 
 class RememberingOutliner:
-    """An outliner that stores the answers of another outliner.
+    """An outliner (a 3-D model that segments one lesion) that stores the outputs of another outliner.
 
     Parameters
     ----------
     inner
-        The outliner that computes the answers.
+        The outliner that computes the outputs.
     """
 
     def __init__(self, inner: Outliner) -> None:
@@ -147,15 +147,15 @@ class RememberingOutliner:
 
     @property
     def saved_s(self) -> float:
-        """Computing time in seconds that memory has saved."""
+        """Computing time in seconds that the stored outputs have saved."""
         return self._drawn.saved_s
 
     def forget(self) -> None:
-        """Drop all answers. The evaluation calls this between two cases."""
+        """Drop all stored outputs. The evaluation calls this between two cases."""
         self._drawn.forget()
 
     def outline(self, hu: Float32, questions: Sequence[Question], cell_mm: float, step_mm: float) -> Float32:
-        """Outline a lesion, see `Outliner.outline`."""
+        """Segment a lesion; see `Outliner.outline`."""
         asked = [part for question in questions for part in question]
         return self._drawn.recall(
             _digest(hu, np.array([cell_mm, step_mm]), *asked),
@@ -165,7 +165,7 @@ class RememberingOutliner:
 
 
 class Stopwatch:
-    """Measures computing time from its construction on. The time that the models' memory saved is added."""
+    """A clock that starts when it is made. It adds the computing time that the models' memory saved."""
 
     def __init__(self, *models: RememberingPredictor | RememberingOutliner) -> None:
         self._models = models

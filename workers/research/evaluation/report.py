@@ -32,7 +32,8 @@ class Header:
     skipped
         Name of each case that could not be used, and the reason.
     seed, members, model, localizer, digest
-        Seed of the evaluation, N of equation 1, names of model and localizer, and SHA-256 of their weights.
+        Seed of the evaluation, number of members (N of equation 1), names of model and localizer, and SHA-256
+        of the weights of both.
     baselines
         SHA-256 of the weights of U-Net and TransUNet. A network without weights on this machine is left out.
     version, date
@@ -76,7 +77,7 @@ class Grid:
     rows: tuple[tuple[str, ...], ...]
 
     def print(self, console: Console) -> None:
-        """Print the table. If columns do not fit in the terminal, then their cells follow each row."""
+        """Print the table. Cells of columns that do not fit in the terminal are printed below their row."""
         widths = [max(map(len, column)) for column in zip(self.columns, *self.rows, strict=True)]
         ends = accumulate(width + len(COLUMN_GAP) for width in widths)
         fitting = max(1, sum(end - len(COLUMN_GAP) <= console.width for end in ends))
@@ -269,7 +270,7 @@ def _detection(results: Sequence[CaseResult]) -> Grid:
 
 
 def detections(results: Sequence[CaseResult]) -> list[tuple[str, Detection]]:
-    """Return the detection of round 1 and of the last round, each with its title."""
+    """Return the lesion detection of round 1 and of the last round, each with a title."""
     return [
         ("round 1, all offered", summed([result.first for result in results])),
         ("last round, as read", summed([result.last for result in results])),

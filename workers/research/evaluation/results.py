@@ -19,7 +19,7 @@ Target = Literal["liver", "lesion", "tumour", "found", "missed"]
 
 @dataclass(frozen=True)
 class Method:
-    """The name of a row: method, rule of choice (None without one), and reader."""
+    """The name of a table's row: method, rule of choice (None if the method has no rule), and reader."""
 
     name: str
     rule: Rule | None = None
@@ -41,7 +41,7 @@ class Measure:
     lesion
         Label value of a single lesion, else 0.
     overlap, surface
-        Agreement with the truth. `surface` is None if one of the two masks is empty.
+        Agreement with the truth. `surface` is None if the result or the truth is empty.
     seconds
         Computing time up to this result, without the time of the reader.
     picks
@@ -60,7 +60,7 @@ class Measure:
 
 @dataclass(frozen=True)
 class Offered:
-    """The candidates of one round for a single lesion, and how well M_unc (equation 2) predicted the error.
+    """The four candidates of a round for one lesion, and how well M_unc (equation 2) predicted the error.
 
     Attributes
     ----------
@@ -69,13 +69,14 @@ class Offered:
     picked
         The candidate 1 … 4 that the reader picked.
     between
-        Mean Dice between two of the four candidates.
+        Mean Dice over all pairs of the four candidates.
     covered
         Part of the pick's wrong voxels that lies inside M_unc; None if the pick has no wrong voxel.
     precise
-        Part of M_unc where the pick is wrong; None if M_unc is empty.
+        Part of the voxels of M_unc where the pick is wrong; None if M_unc is empty.
     corrected
-        Dice of the pick if the truth is inserted inside M_unc. It is the upper limit of a correction there.
+        Dice of the pick if the truth replaces it inside M_unc. No correction inside M_unc can give a better
+        Dice.
     """
 
     case: str
@@ -90,14 +91,14 @@ class Offered:
 
 @dataclass(frozen=True)
 class Detected:
-    """The true and the false findings of a case.
+    """The lesions of a case that were found or missed, and the false findings.
 
     Attributes
     ----------
     case
         The case.
     diameters_mm
-        Diameters of the true lesions, as spheres of their volume.
+        Diameters of the true lesions. Each diameter is the diameter of a sphere with the lesion's volume.
     confidence
         For each true lesion, the highest confidence of the predictions that hit it; None if it was missed.
     false_confidence
@@ -112,18 +113,18 @@ class Detected:
 
 @dataclass(frozen=True)
 class Strokes:
-    """The lines of a reader who measures the lesions that round 1 missed in a case.
+    """The lines of a reader who draws a line over each lesion of a case that round 1 missed.
 
     Attributes
     ----------
     lesions, missed
         Number of lesions of the case, and number of lesions that round 1 missed.
     lines
-        Lines drawn, one for each missed lesion.
+        Number of drawn lines, one line for each missed lesion.
     refused
-        Lines that the node refuses.
+        Number of lines that the node refuses.
     boxes
-        Number of tight boxes of *manual* for all lesions: a box on each slice of each lesion.
+        Number of tight boxes that the method *manual* needs: a box on each slice of each lesion.
     """
 
     lesions: int
@@ -146,7 +147,7 @@ class PreferenceRun:
     dices
         Dice of each round's pick with the wanted shape.
     difference_mm
-        The difference for the memory: radius of the last pick minus radius of the engine's own mean.
+        The difference that the memory stores: radius of the last pick minus radius of the engine's own mean.
     """
 
     case: str
@@ -180,11 +181,12 @@ class CaseResult:
     measures, preferences
         The measures of all methods and readers, and the results of readers with a fixed preference.
     first, last
-        Detection in round 1 (all offered lesions), and in the reader's selection after the last round.
+        Lesion detection in round 1 (all offered lesions), and in the reader's result after the last round.
     offered
-        The candidates of single lesions from given boxes, for every round, rule and reader.
+        The candidates of single lesions that were segmented from given boxes, for every round, rule and
+        reader.
     strokes
-        The lines of the measuring reader; None for a case without lesions.
+        The lines of the reader who measures missed lesions; None for a case without lesions.
     views
         Slices for pictures; empty unless requested.
     """

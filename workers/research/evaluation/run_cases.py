@@ -1,8 +1,8 @@
 """Evaluate all cases, one after the other or in several processes.
 
 Readers with a fixed preference read every case twice. In the first pass, the engine has no memory of the
-reader. In the second pass, its memory contains the reader's accepted segmentations of all other cases, as in
-a node.
+reader. In the second pass, the engine's memory contains the reader's accepted segmentations of all other
+cases. A real node has the same memory.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from workers.research.evaluation.results import CaseResult, PreferenceRun
 from workers.research.evaluation.workbench import Workbench, build_workbench
 
 Progress = Callable[[float, str], None]
-"""A function of the finished part, 0 to 1, and of the next step in words."""
+"""A function that is called with the finished part, 0 to 1, and with the next step in words."""
 FIRST_PASS = 0.85
 """The part of the progress bar for the first pass."""
 
@@ -44,7 +44,7 @@ class Skipped:
 
 @dataclass(frozen=True)
 class _Evaluate:
-    """The first pass over one case. It is small, so that it can be sent to another process."""
+    """The first pass over one case. The record is small, so that it can be sent to another process."""
 
     source: CaseSource
     section: EngineSection
@@ -121,7 +121,7 @@ def evaluate(
 
 
 def learned(results: Sequence[CaseResult], without: str) -> Mapping[str, float]:
-    """Return preference -> remembered change of radius in mm, from all cases except `without`.
+    """Return name of a preference -> change of radius in mm, learned from all cases except `without`.
 
     As in the node, each case contributes the mean over its lesions, see
     `uair_node.results.reader_preference.estimate`.

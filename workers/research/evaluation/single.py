@@ -1,6 +1,7 @@
-"""Evaluate single lesions with a given box: tight boxes, one 3-D box, and rounds of picks from that box.
+"""Evaluate single lesions with a given 3-D box. Rounds of picks start from this box.
 
-The rounds are the engine's own steps (`workers.uair.targets`) without the search for lesions.
+Two baselines are tight boxes on all slices, and the 3-D box alone. The rounds are the engine's own steps
+(`workers.uair.targets`) without the search for lesions.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from workers.uair.state import TargetState
 from workers.uair.targets import LESION_PLAN, CandidateOptions, first_pool, open_target
 
 JITTER_MEAN, JITTER_SD = 0.05, 0.05
-"""Mean and standard deviation of the outward shift of each face of a given box, as parts of the box's size.
+"""Mean and standard deviation of the outward shift of a given box's faces, as parts of the box's size.
 
 People do not draw boxes exactly.
 """
@@ -64,7 +65,7 @@ def given_box(case: EvaluationCase, value: int, seed: int) -> Box:
 
 @dataclass(frozen=True)
 class _Picked:
-    """A round's pick ``(Z, Y, X)``, its computing time, its radius, and the radius of the engine's mean.
+    """A round's pick ``(Z, Y, X)``, its computing time and radius, and the radius of the engine's mean.
 
     `k` is the candidate's number. `target` is the state of the round that offered the candidate.
     """
@@ -136,7 +137,7 @@ class GivenLesion:
         choose: Choose = best,
         by_part: bool = False,
     ) -> Iterator[tuple[Measure, Offered]]:
-        """Yield the reader's selection after each round, and the candidates of the round."""
+        """Yield two records for each round: the measure of the reader's pick, and the round's candidates."""
         played = self._rounds(rule, rounds, self.truth, choose, by_part=by_part)
         for number, picked in enumerate(played, start=1):
             method = Method(f"uair{number}", rule, reader)
@@ -235,7 +236,7 @@ class GivenLesion:
         return {part.name: int(row.argmin()) for part, row in zip(parts, counts, strict=True)}
 
     def _opened(self, rule: Rule, remembered_mm: float = 0.0) -> tuple[TargetState, Decoder]:
-        """Return the target with its first four candidates, and the model's decoder for its crop."""
+        """Return the target with its first four candidates, and the model's decoder for the target's crop."""
         predictor = self.bench.predictor
         crop = LESION_PLAN.crop(
             self.box,
@@ -282,13 +283,13 @@ class GivenLesion:
 
 
 def _dice_of(crop: Crop, logits: NDArray[np.float16], wanted: Mask, voxels: int) -> float:
-    """Return the Dice of a candidate and `wanted`, which has `voxels` voxels. Read only the crop's region."""
+    """Return the Dice of a candidate and `wanted`, a mask of `voxels` voxels. Read only the crop's region."""
     region, values = crop.to_volume(tidied(logits.astype(np.float32)))
     drawn = values > 0
     return Overlap(int((drawn & wanted[region]).sum()), int(drawn.sum()), voxels).dice
 
 
 def _outline(box: Box, crop: Crop) -> Outline:
-    """Return the outline of a 3-D box: the slices that it covers."""
+    """Return the `Outline` of a 3-D box: the box itself and the slices that it covers."""
     unknown = np.full((len(crop.slices), 4), np.nan, np.float32)
     return Outline(crop.around(box), 0, len(crop.slices), unknown)

@@ -22,10 +22,11 @@ class SurfaceDistance:
     Attributes
     ----------
     average_mm
-        Average symmetric surface distance. Each surface voxel has a distance to the nearest surface voxel of
-        the other mask. The average is the mean over the surface voxels of both masks.
+        Average symmetric surface distance. The distance of a surface voxel is measured to the nearest surface
+        voxel of the other mask. The average is the mean over the surface voxels of both masks.
     hd95_mm
-        95th percentile of the same distances. It is computed for each direction; the larger value counts.
+        95th percentile of the same distances. It is computed from the first mask to the second, and from the
+        second to the first. The larger value counts.
     """
 
     average_mm: float

@@ -1,4 +1,4 @@
-"""Make the paper's Table 1: rows of means with intervals, paired differences, preferences.
+"""Make the paper's Table 1: rows of means with confidence intervals, paired differences, preferences.
 
 The records have no layout. `report` and `json_report` format them.
 """
@@ -55,11 +55,11 @@ class Row:
     automatic
         Whether no person drew a box or a line. Picks of candidates do not count as drawing.
     n, cases
-        Number of measures (lesions, or cases), and of cases.
+        Number of measures (one for each lesion, or for each case), and number of cases.
     dsc, jaccard
         Means with intervals.
     average_surface_mm, hd95_mm
-        Means over results that are not empty; None if all are empty.
+        Means over results that are not empty; None if all results are empty.
     seconds, picks
         Means over the measures.
     """
@@ -83,7 +83,7 @@ class Row:
 
     @property
     def interactive_s(self) -> float:
-        """Seconds of a reader by `PICK_S` and `BOX_S`."""
+        """Seconds that a reader needs for all picks and boxes, computed with `PICK_S` and `BOX_S`."""
         return self.picks * (BOX_S if self.method.name == "manual" else PICK_S)
 
 
@@ -100,7 +100,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class RuleDifference:
-    """DSC of a round by the default rule minus DSC by another rule, paired by case or lesion."""
+    """DSC of a round with the default rule minus DSC with another rule, paired by case or lesion."""
 
     method: Method
     target: Target
@@ -124,7 +124,7 @@ class PreferenceRow:
     reached
         Part of the lesions whose Dice with the wanted shape reached `REACHED_DICE`.
     first, last
-        Dice with the wanted shape after round 1, and at the end.
+        Mean Dice with the wanted shape after round 1, and after the round in which the reader stops.
     """
 
     preference: str
@@ -180,7 +180,10 @@ def _row(method: Method, target: Target, measures: Sequence[Measure]) -> Row:
 
 
 def differences(results: Sequence[CaseResult]) -> Iterator[Difference]:
-    """Yield DSC of the last round minus DSC of round 1, ensembles and *manual*, for each target and rule."""
+    """Yield, for each target and rule, the last round's DSC minus the DSC of every compared method.
+
+    The compared methods are round 1, both ensembles and *manual*.
+    """
     measures = [
         measure for result in results for measure in result.measures if measure.method.reader == "best"
     ]
@@ -206,7 +209,7 @@ def differences(results: Sequence[CaseResult]) -> Iterator[Difference]:
 
 @dataclass(frozen=True)
 class OfferRow:
-    """Candidates for single lesions from given boxes, and how well M_unc predicts the pick's error.
+    """Candidates of single lesions from given boxes, and how well M_unc predicts the error of the pick.
 
     Attributes
     ----------
@@ -215,15 +218,15 @@ class OfferRow:
     n
         Number of lesions.
     between
-        Mean Dice between two of the four candidates.
+        Mean Dice over all pairs of the four candidates.
     entropy
         Entropy of the picked numbers 1 to 4, in bits. It is 2 if all four numbers are picked equally often.
     covered
         Mean part of the pick's wrong voxels that lies inside M_unc.
     precise
-        Mean part of M_unc where the pick is wrong.
+        Mean part of the voxels of M_unc where the pick is wrong.
     corrected
-        Mean Dice of the pick if the truth is inserted inside M_unc.
+        Mean Dice of the pick if the truth replaces it inside M_unc.
     """
 
     method: Method
@@ -257,7 +260,7 @@ def _offers(method: Method, found: Sequence[Offered]) -> OfferRow:
 
 
 def rule_differences(results: Sequence[CaseResult]) -> Iterator[RuleDifference]:
-    """Yield the default rule minus each other rule, for each reader, target and round."""
+    """Yield the DSC with the default rule minus the DSC with each other rule, by reader, target and round."""
     measures = [
         measure for result in results for measure in result.measures if measure.method.rule is not None
     ]
@@ -283,14 +286,14 @@ def rule_differences(results: Sequence[CaseResult]) -> Iterator[RuleDifference]:
 
 @dataclass(frozen=True)
 class StrokesRow:
-    """Counts of a reader who measures the lesions that round 1 missed, over all cases with lesions.
+    """Counts for a reader who draws a line over each lesion that round 1 missed, over all cases with lesions.
 
     Attributes
     ----------
     cases, lesions, missed, refused
         Number of cases, and sums over the cases; see `Strokes`.
     lines, boxes
-        Medians over cases.
+        Medians over cases of the numbers of lines and boxes.
     """
 
     cases: int
@@ -302,7 +305,7 @@ class StrokesRow:
 
 
 def strokes(results: Sequence[CaseResult]) -> StrokesRow | None:
-    """Return the row of the measuring reader; None if no case has lesions."""
+    """Return the row of the reader who draws lines; None if no case has lesions."""
     found = [result.strokes for result in results if result.strokes is not None]
     if not found:
         return None
@@ -317,7 +320,7 @@ def strokes(results: Sequence[CaseResult]) -> StrokesRow | None:
 
 
 def preferences(results: Sequence[CaseResult]) -> list[PreferenceRow]:
-    """Return a row for each preference, without and with the memory."""
+    """Return a row for each preference without the engine's memory, and a row with the memory."""
     runs = [run for result in results for run in result.preferences]
     kinds = dict.fromkeys((run.preference, run.prior) for run in runs)
     return [

@@ -1,4 +1,4 @@
-"""Draw pictures of the best and the worst cases, from slices that an evaluation keeps."""
+"""Draw pictures of the best and the worst cases, from the slices that an evaluation keeps."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ _DPI = 100
 _PANEL_INCHES = 3.0
 _COLUMNS = 4
 HIDDEN = ("uair2", "ensemble_offered", "finder")
-"""Methods that are left out, because their picture looks like the picture of another method."""
+"""Methods that the pictures omit, because their result looks like the result of another method."""
 
 
 def slices_of(case: EvaluationCase, drawn: Sequence[Drawn]) -> Iterator[View]:
-    """Yield the slice with most liver and, if there are lesions, the slice with most lesion."""
+    """Yield the slice with the most liver voxels and, if any, the slice with the most lesion voxels."""
     shown = [
         picture
         for picture in drawn

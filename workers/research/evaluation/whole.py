@@ -29,12 +29,12 @@ from workers.uair.grids import Box, bounding_box
 from workers.uair.rounds import ensemble_labels
 
 AUTOMATIC = ("auto", "ensemble", "ensemble_offered")
-"""The methods of `automatic` that use the label values of the engine's lesions."""
+"""Methods from `automatic` whose results use the engine's label values for lesions."""
 
 
 @dataclass(frozen=True)
 class Drawn:
-    """A method's labels ``(Z, Y, X)``, the computing time, and the numbers of picks or boxes."""
+    """A method's labels ``(Z, Y, X)``, the computing time, and the number of a person's picks or boxes."""
 
     method: Method
     labels: Labels
@@ -50,13 +50,13 @@ class Opened:
     Attributes
     ----------
     rule
-        The rule that chooses its candidates.
+        The rule that chooses the round's candidates.
     first
         The round; None if no liver was found.
     seconds
         Computing time.
     content
-        Name under which the engine keeps its embeddings.
+        Name under which the engine keeps the embeddings of this case and rule.
     """
 
     rule: Rule
@@ -75,7 +75,7 @@ class Opened:
 
 
 def measures_of(case: EvaluationCase, drawn: Drawn) -> Iterator[Measure]:
-    """Yield the measure of the liver and, in a case with lesions, of the tumour."""
+    """Yield the measure of the liver and, in a case with lesions, the measure of all lesions together."""
     targets = (
         ("liver", liver_mask(drawn.labels), liver_mask(case.truth), drawn.liver_picks),
         ("tumour", lesions_mask(drawn.labels), lesions_mask(case.truth), drawn.lesion_picks),
@@ -129,8 +129,8 @@ def measures_of_found(
 def opened(case: EvaluationCase, bench: Workbench, rule: Rule) -> Opened:
     """Compute the first round of a case. Every reader starts from it."""
     watch = bench.stopwatch()
-    # The cache keeps a round's embeddings under this name. Each rule has its own name, so that the embeddings
-    # of one rule do not shorten the time of another rule.
+    # The cache keeps a round's embeddings under this name. Each rule has its own name, so that another rule
+    # cannot reuse the embeddings and save computing time.
     content = uuid4().hex
     try:
         first = bench.engines[rule].first_round(case.hu, case.spacing_mm, content=content)
@@ -153,7 +153,7 @@ def play(
 ) -> tuple[Drawn, ...]:
     """Play the rounds with a reader. Return the reader's selection after each round.
 
-    A case in which the engine finds no liver gives empty segmentations.
+    If the engine finds no liver in the case, then all segmentations are empty.
 
     Parameters
     ----------
@@ -198,10 +198,11 @@ def play(
 def automatic(case: EvaluationCase, bench: Workbench, start: Opened) -> Iterator[Drawn]:
     """Yield *ensemble*, *ensemble_offered*, *finder* and *auto*, which start from the same first round.
 
-    *Ensemble* is the mean of all members, thresholded (equation 1), with the lesions that most of the four
-    candidates contain. *Ensemble_offered* has all lesions of candidate 1, as the reader of UAIR gets them.
-    *Finder* is the 3-D network at 3 mm alone. *Auto* uses the same 3-D box on all slices. This
-    box is the localizer's box for the liver, and the box around each lesion of the ensemble for the lesion.
+    *Ensemble* is the thresholded mean of all members (equation 1). It has the lesions that at least three of
+    the four candidates contain. *Ensemble_offered* is the same mean with all lesions of candidate 1, which
+    the reader gets. *Finder* is the result of the 3-D lesion finder at 3 mm alone. *Auto* uses the same 3-D
+    box on all slices. For the liver, it is the localizer's box. For a lesion, it is the box around the lesion
+    in *ensemble*.
     """
     nothing = np.zeros(case.hu.shape, np.uint8)
     seconds = start.seconds

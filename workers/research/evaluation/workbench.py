@@ -1,4 +1,4 @@
-"""The tools of an evaluation: an engine for each rule of choice, and models that store their answers."""
+"""The tools of an evaluation: an engine for each rule of choice, and models that store their outputs."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ from workers.uair.candidates import Rule
 from workers.uair.localize import Localizer
 
 RULES: tuple[Rule, ...] = get_args(Rule)
-"""The rules of choice. The first is the default. Readers with a fixed preference and pictures use it."""
+"""The rules of choice. The first rule is the default. Fixed-preference readers and pictures use it."""
 COMPARED: tuple[Rule, ...] = ("belief", "medoids")
-"""Rules for which noisy readers and readers of whole candidates are simulated, too."""
+"""The evaluation also simulates two other readers with these rules: noisy, and one pick for all targets."""
 
 
 @dataclass(frozen=True)
 class Workbench:
-    """Engines and their parts.
+    """The engines of an evaluation, and the models that they use.
 
     Attributes
     ----------
     predictor
         The promptable model.
     localizer
-        Finds the liver.
+        The model that finds the liver.
     outliner
-        Segments lesions in 3-D.
+        The model that segments single lesions in 3-D.
     engines
         An engine for each rule of choice. They share the model.
     networks
@@ -60,11 +60,11 @@ class Workbench:
         return self.engines[RULES[0]].model_digest
 
     def stopwatch(self) -> Stopwatch:
-        """Start to measure computing time."""
+        """Return a clock that measures computing time from now on."""
         return Stopwatch(self.predictor, self.outliner)
 
     def forget(self) -> None:
-        """Drop the stored answers of the models. The evaluation calls this between two cases."""
+        """Drop the stored outputs of the models. The evaluation calls this between two cases."""
         self.predictor.forget()
         self.outliner.forget()
 
@@ -90,7 +90,7 @@ def build_workbench(section: EngineSection, baselines: Path | None = None) -> Wo
         build_predictor(section.model, section.checkpoint, device, section.window)
     )
     localizer = build_localizer(section.localizer, section.templates, device)
-    # Stored embeddings of an earlier run would need no computing time.
+    # The engines use no stored embeddings of an earlier run, because those would need no computing time.
     fresh = section.model_copy(update={"embeddings_bytes": 0})
     outliner = RememberingOutliner(LearnedOutlines(device))
     engines = {
@@ -115,7 +115,7 @@ def _networks(folder: Path | None, device: torch.device) -> dict[str, SliceNetwo
     try:
         return {name: SliceNetwork.load(name, device, path) for name, path in there.items()}
     except ConfigError as error:
-        # The other rows of the table need no MONAI.
+        # Without MONAI, the other rows of the table are still possible.
         if folder is not None or error.code != "evaluate-extra-missing":
             raise
         return {}

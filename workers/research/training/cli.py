@@ -24,7 +24,7 @@ console = Console(soft_wrap=True)
 
 
 UNFINISHED = 75
-"""Exit status of a run that ended after a chunk (EX_TEMPFAIL). The command with --resume continues it."""
+"""Exit status of a run that ended early because of `chunk_minutes` (EX_TEMPFAIL). --resume continues it."""
 
 
 class Network(StrEnum):
@@ -92,10 +92,11 @@ def train(
     checkpoint_every: Annotated[int, typer.Option(help="Iterations between checkpoints.")] = 50,
     device: Annotated[str, typer.Option(help="auto: a GPU if the machine has one.")] = "auto",
 ) -> None:
-    """Train a network on phantoms. Finder and outliner of lesions can learn from real CTs, too.
+    """Train a network on phantoms. The lesion finder and the lesion outliner can also learn from real CTs.
 
-    The command shows loss and figures while it runs. At the end, it shows the figures on held-out phantoms.
-    It writes a checkpoint (for --resume) and a log (one JSON object a line) beside the weights.
+    The command shows the loss and metrics (such as Dice) while it runs. At the end, it shows the metrics on
+    held-out phantoms. It writes a checkpoint (for --resume) and a log (one JSON object a line) beside the
+    weights.
     """
     from workers.research.training.training_run import TrainOptions
 
@@ -161,7 +162,7 @@ def _words(seen: training_run.Progress) -> str:
 
 
 def _write(log: TextIO, seen: training_run.Progress) -> None:
-    """Append one event to the log. The building of anatomies is not logged."""
+    """Append one progress report to the log. The building of anatomies is not logged."""
     if seen.building:
         return
     event = {

@@ -1,8 +1,8 @@
 """Self-supervised training of the coordinate network on phantoms (MedLSAM, Lei et al. 2025, section 3).
 
-There are two losses. For the first, the difference of two patches' coordinates must be their offset in mm
-(relative distance regression). For the second, a point must be more similar to itself in another examination
-than to its neighbours. Organ labels are not used.
+There are two losses. The first loss compares the difference of two patches' predicted coordinates with their
+true offset in mm (relative distance regression). For the second loss, a point must be more similar to the
+same point in another examination than to the neighbours of this point. Organ labels are not used.
 """
 
 from __future__ import annotations
@@ -41,8 +41,9 @@ _TOLERANCE_MM = 10.0
 def train_coordinates(options: TrainOptions, progress: ProgressCallback | None = None) -> TrainReport:
     """Train the coordinate network and write its weights. New weights need new templates.
 
-    The figures are means over samples of geometries that are not used for training. They are the error of an
-    offset in mm, and the part of points that are found among 64 points of another examination.
+    The metrics are means over samples of anatomies that are not used for training. The first metric is the
+    error of an offset in mm. The second metric is the part of the points that are recognised among 64 points
+    of another examination.
 
     Raises
     ------
@@ -60,14 +61,14 @@ def train_coordinates(options: TrainOptions, progress: ProgressCallback | None =
 
 @dataclass(frozen=True)
 class CoordinateBatches(Dataset[tuple[Tensor, ...]]):
-    """Map from iteration to batch: the parts of `CoordinateSample` with a batch axis in front."""
+    """Map from iteration to batch: the arrays of `CoordinateSample` with a batch axis in front."""
 
     cache: GeometryCache
     seed: int
     batch_size: int
 
     def __getitem__(self, iteration: int) -> tuple[Tensor, ...]:
-        """Return the batch of a step, drawn at random from seed and iteration."""
+        """Return the batch of a step. Its random values depend only on seed and iteration."""
         return _collated([self._sample(iteration, index) for index in range(self.batch_size)])
 
     def _sample(self, iteration: int, index: int) -> CoordinateSample:
@@ -78,7 +79,7 @@ class CoordinateBatches(Dataset[tuple[Tensor, ...]]):
 
 @lru_cache(maxsize=_KEPT_IN_MEMORY)
 def _body(cache: GeometryCache, seed: int, geometry: int) -> ExaminedBody:
-    """Return a body of a run. It is cached, because drawing a body takes longer than a step."""
+    """Return a body of a training run. Bodies are cached, because drawing a body takes longer than a step."""
     return draw_body(cache.subject(geometry), np.random.default_rng([seed, geometry, 5]))
 
 
@@ -103,7 +104,7 @@ class CoordinateTask:
         return self.samples
 
     def step(self, network: nn.Module, batch: tuple[Tensor, ...], generator: torch.Generator) -> Step:
-        """Return loss and figures of a batch. A step has no random part."""
+        """Return loss and metrics of a batch. A step has no random part."""
         errors, similarity = _answers(network, batch)
         distance = functional.smooth_l1_loss(errors / _TOLERANCE_MM, torch.zeros_like(errors))
         own = torch.arange(similarity.shape[-1], device=similarity.device).expand(similarity.shape[:-1])
@@ -111,7 +112,7 @@ class CoordinateTask:
         return Step(distance + contrast, _figures(errors.detach(), similarity.detach()))
 
     def measure(self, network: nn.Module) -> Mapping[str, float]:
-        """Return figures on held-out samples."""
+        """Return the metrics on held-out samples."""
         if not self.held_out:
             return {}
         with torch.inference_mode():
@@ -120,9 +121,9 @@ class CoordinateTask:
 
 
 def _answers(network: nn.Module, batch: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
-    """Return errors of offsets ``(B, n, n, 3)`` in mm, and similarities ``(B * blocks, p, p)`` of points.
+    """Return the errors ``(B, n, n, 3)`` of offsets in mm, and similarities ``(B * blocks, p, p)`` of points.
 
-    Row i, column j of the similarities is point i of the first and point j of the second examination.
+    Row i, column j compares point i of the first examination with point j of the second examination.
     """
     patches, centres, first, second = batch
     blocks = torch.cat([first.flatten(0, 1), second.flatten(0, 1)])
@@ -147,7 +148,7 @@ def _collated(samples: list[CoordinateSample]) -> tuple[Tensor, ...]:
 
 
 def _held_out_samples(count: int) -> tuple[tuple[Tensor, ...], ...]:
-    """Draw samples of anatomies that are not used for training. They are the same for every training seed."""
+    """Draw samples of anatomies that no training uses. The samples are the same for every training seed."""
     samples = []
     for seed in range(FIRST_SEED, FIRST_SEED + count):
         rng = np.random.default_rng([seed, 3])

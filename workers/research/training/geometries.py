@@ -1,4 +1,4 @@
-"""Keep training geometries on disk. Each geometry is built once, and samples read it."""
+"""Keep training geometries (anatomies without densities) on disk. Each is built once for all samples."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ _LOG = logging.getLogger(__name__)
 
 # Geometries that a loader keeps in memory, 16 MB each.
 _KEPT_IN_MEMORY = 128
-# Number of places from which samples choose. More places would only need memory.
+# Number of voxels from which samples choose a place. More voxels would only need more memory.
 _PLACES = 20000
 
 
 @dataclass(frozen=True)
 class Subject:
-    """A geometry, with cached values that sampling needs repeatedly."""
+    """A geometry (anatomy without densities), with cached values that sampling needs repeatedly."""
 
     geometry: Geometry
 
@@ -84,14 +84,15 @@ class GeometryCache:
         return _read(self.path(index))
 
     def fill(self, processes: int = 0, progress: Callable[[int, int], None] | None = None) -> None:
-        """Build the missing geometries, in this process or in several.
+        """Build the missing geometries, in this process or in several processes.
 
         Parameters
         ----------
         processes
             Number of building processes; 0 builds in this process.
         progress
-            A function that is called with (built, missing in all) after each geometry.
+            A function that is called after each geometry. Its arguments are the number of built geometries
+            and the number that were missing at the start.
         """
         missing = [index for index in range(self.count) if not self.path(index).exists()]
         if not missing:

@@ -33,18 +33,19 @@ from workers.uair.grids import tight_box
 BATCH_SIZE = 1
 # Added to numerator and denominator of the Dice quotients, in voxels.
 _DICE_SMOOTHING = 50.0
-# In voxels. It reduces the weight of samples that show hardly any liver.
+# In voxels. This number reduces the weight of samples that show hardly any liver.
 _LEAST_LIVER = 2000.0
 _AROUND_MM = (20.0, 15.0, 15.0)
-# A lesion is found if at least this part of it is marked. A mark is false if a smaller part of it is lesion.
+# A lesion counts as found if at least this part of its voxels is marked. A marked region is a false finding
+# if a smaller part of the region is lesion.
 _HIT = 0.1
 
 
 def train_lesions(options: TrainOptions, progress: ProgressCallback | None = None) -> TrainReport:
     """Train the lesion finder and write its weights.
 
-    The figures are means over held-out phantoms. They are Dice of the liver and of the union of lesions, the
-    recall of lesions of 10 mm and more, and false findings per case.
+    The metrics are means over held-out phantoms. They are Dice of the liver, Dice of the union of lesions,
+    recall of lesions of at least 10 mm, and false findings per case.
 
     Raises
     ------
@@ -80,7 +81,7 @@ class LesionBatches(Dataset[tuple[Tensor, ...]]):
     real_share: float = 0.0
 
     def __getitem__(self, iteration: int) -> tuple[Tensor, ...]:
-        """Return the batch of a step, drawn at random from seed and iteration."""
+        """Return the batch of a step. Its random values depend only on seed and iteration."""
         samples = [self._sample(iteration, index) for index in range(self.batch_size)]
         parts = ((sample.channels, sample.masks, sample.weight) for sample in samples)
         return tuple(torch.from_numpy(np.stack(part)) for part in zip(*parts, strict=True))
@@ -114,7 +115,7 @@ class LesionTask:
         return self.samples
 
     def step(self, network: nn.Module, batch: tuple[Tensor, ...], generator: torch.Generator) -> Step:
-        """Return loss and figures of a batch. A step has no random part.
+        """Return loss and metrics of a batch. A step has no random part.
 
         Convolutions run in bfloat16 (half the time or less, if the processor multiplies such matrices).
         """
@@ -133,7 +134,7 @@ class LesionTask:
         return Step(focal + 0.3 * organ, figures)
 
     def measure(self, network: nn.Module) -> Mapping[str, float]:
-        """Return figures of `LearnedLesions` with these weights."""
+        """Return metrics of `LearnedLesions` with these weights, measured on the held-out phantoms."""
         if not self.held_out:
             return {}
         with TemporaryDirectory() as folder:
@@ -157,10 +158,10 @@ def _soft_dice(logits: Tensor, truth: Tensor) -> Tensor:
 
 
 def _focal(logits: Tensor, truth: Tensor, weight: Tensor, liver: Tensor) -> Tensor:
-    """Return the weighted focal cross-entropy (exponent 1): the sum over all voxels per voxel of the liver.
+    """Return the weighted focal cross-entropy (exponent 1): sum over all voxels, divided by liver voxels.
 
-    Voxels of lesions count `LESION_WEIGHT` times. Without this, the network found no lesion in the first
-    hundreds of steps.
+    Voxels of lesions count `LESION_WEIGHT` times. Without this weight, the network found no lesion in its
+    first hundreds of steps.
     """
     entropy = functional.binary_cross_entropy_with_logits(logits, truth, reduction="none")
     probability = logits.sigmoid()
@@ -175,9 +176,9 @@ def _hard_dice(logits: Tensor, truth: Tensor) -> float:
 
 
 def _score(finder: LearnedLesions, phantom: Phantom) -> tuple[float, float, int, int, int]:
-    """Return Dice of liver, Dice of lesions, and three counts.
+    """Return Dice of the liver, Dice of the lesions, and three counts.
 
-    The counts are found lesions of 10 mm and more, all such lesions, and false findings.
+    The counts are: found lesions of at least 10 mm, all lesions of at least 10 mm, and false findings.
     """
     labels, spacing = phantom.labels, phantom.spacing_mm
     around = tight_box(labels > 0).extended(_AROUND_MM, spacing, labels.shape)

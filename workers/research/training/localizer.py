@@ -30,15 +30,16 @@ from workers.uair.grids import Box
 from workers.uair.localize import Location
 
 BATCH_SIZE = 2
-# Added to numerator and denominator of the Dice quotient, in voxels: volumes with little liver count less.
+# Added to numerator and denominator of the Dice quotient, in voxels. So volumes with little liver count less.
 _DICE_SMOOTHING = 50.0
 
 
 def train_localizer(options: TrainOptions, progress: ProgressCallback | None = None) -> TrainReport:
     """Train the localizer and write its weights.
 
-    The figures are means over held-out phantoms. They are Dice of the coarse mask, the part of the liver
-    inside the box, and the distance of both lower ends in mm.
+    The metrics are means over held-out phantoms. They are Dice of the coarse mask, the part of the liver
+    inside the box, and the error of the lower end. This error is the distance in mm between the lower ends of
+    the coarse mask and of the liver.
 
     Raises
     ------
@@ -63,7 +64,7 @@ class LocalizerBatches(Dataset[tuple[Tensor, ...]]):
     batch_size: int
 
     def __getitem__(self, iteration: int) -> tuple[Tensor, ...]:
-        """Return the batch of a step, drawn at random from seed and iteration."""
+        """Return the batch of a step. Its random values depend only on seed and iteration."""
         height = int(np.random.default_rng([self.seed, iteration]).choice(HEIGHTS))
         parts = (self._sample(iteration, index, height) for index in range(self.batch_size))
         return tuple(torch.from_numpy(np.stack(part)) for part in zip(*parts, strict=True))
@@ -96,9 +97,9 @@ class LocalizerTask:
         return self.samples
 
     def step(self, network: nn.Module, batch: tuple[Tensor, ...], generator: torch.Generator) -> Step:
-        """Return loss and figures of a batch. A step has no random part.
+        """Return loss and metrics of a batch. A step has no random part.
 
-        Convolutions run in bfloat16, as for the lesion finder.
+        Convolutions run in bfloat16, as in the training of the lesion finder.
         """
         channels, liver = batch
         with half_precision(self.device):
@@ -114,7 +115,7 @@ class LocalizerTask:
         return Step(entropy + 1 - soft_dice, figures)
 
     def measure(self, network: nn.Module) -> Mapping[str, float]:
-        """Return figures of `LearnedLocalizer` with these weights."""
+        """Return metrics of `LearnedLocalizer` with these weights, measured on the held-out phantoms."""
         if not self.held_out:
             return {}
         with TemporaryDirectory() as folder:
@@ -127,9 +128,10 @@ class LocalizerTask:
 
 
 def _score(location: Location | None, phantom: Phantom) -> tuple[float, float, float]:
-    """Return Dice of the coarse mask, the part of the liver inside the box, and the distance of lower ends.
+    """Return Dice of the coarse mask, the part of the liver inside the box, and the error of the lower end.
 
-    The distance is in mm. If no liver was found, then it is the liver's height.
+    The error is the distance in mm between the lower ends of the coarse mask and of the liver. If no liver
+    was found, then the error is the liver's height.
     """
     liver = phantom.labels > 0
     step = phantom.spacing_mm[0]

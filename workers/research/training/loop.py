@@ -1,7 +1,8 @@
 """The training loop that all networks share: schedule, averaging, checkpoints, progress.
 
-The loop trains a `Task`. It does not depend on images or losses. Every batch and every random choice of a
-step is a pure function of (seed, iteration). So a resumed run gives the numbers of an uninterrupted run.
+The loop trains a `Task`. The loop itself does not depend on images or losses. Every batch and every random
+choice of a step is a pure function of (seed, iteration). So a resumed run gives the same numbers as an
+uninterrupted run.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ class _Run:
 
 
 def train(task: Task, options: TrainOptions, progress: ProgressCallback | None = None) -> TrainReport:
-    """Run a training to its end and write the weights: the running average over the steps.
+    """Run a training to its end and write the weights. They are the running average over the steps.
 
     Raises
     ------
@@ -102,10 +103,10 @@ def learning_rate(peak: float, warm_up: int, iteration: int, fraction: float) ->
 
 
 def keep_freed_memory() -> None:
-    """Let glibc's allocator keep freed blocks. It then does not return them to the system.
+    """Let glibc's allocator keep freed memory blocks, so that it does not return them to the system.
 
-    Each step frees and allocates the same large tensors. Without page faults, training was 1.5 times faster.
-    Without glibc, the function does nothing.
+    Each step frees and allocates the same large tensors. Kept blocks cause no page faults, and training was
+    1.5 times faster. Without glibc, the function does nothing.
     """
     try:
         mallopt = ctypes.CDLL("libc.so.6").mallopt
@@ -129,7 +130,7 @@ def _start(task: Task, options: TrainOptions) -> _Run:
 
 
 def _optimizer(task: Task, network: nn.Module) -> torch.optim.Optimizer:
-    """Return AdamW. Matrices and kernels have weight decay; biases, norms, tokens and positions have none."""
+    """Return AdamW. Weight decay acts on matrices and kernels, not on biases, norms, tokens and positions."""
     decayed: list[nn.Parameter] = []
     free: list[nn.Parameter] = []
     for name, parameter in network.named_parameters():
@@ -157,7 +158,7 @@ def _load(task: Task, options: TrainOptions, first: int) -> Iterator[tuple[Tenso
 
 
 def _blend(task: Task, options: TrainOptions, run: _Run) -> None:
-    """Move the averaged weights towards the weights of `blend_with`, if there are any."""
+    """Move the averaged weights towards the weights of `blend_with`, if this option is set."""
     if options.blend_with is None:
         return
     other = task.network()
@@ -226,7 +227,7 @@ def _held_out(task: Task, options: TrainOptions, run: _Run) -> Progress:
 
 
 def _identity(options: TrainOptions) -> dict[str, int | float | str | None]:
-    """Return the options that a resumed run must share with the run that it continues."""
+    """Return the options that must be equal in a resumed run and in the run that it continues."""
     return {
         "format": _FORMAT,
         "seed": options.seed,

@@ -1,4 +1,8 @@
-"""Losses of promptable model and outliner: Dice with focal cross-entropy, best of three masks, IoU head."""
+"""Losses of two models, the promptable model and the lesion outliner.
+
+The losses are Dice with focal cross-entropy; the best of three alternative masks counts most. The promptable
+model also has a loss for its IoU head.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-# Cross-entropy is divided by the object's share of the image, so that a lesion counts as much as a liver.
-# Below a share of 1/30, the weight is constant.
+# Cross-entropy is divided by the target's share of the image, so that a lesion counts as much as a liver. If
+# the target's share is below 1/30, then the weight is constant.
 _MAX_SIZE_WEIGHT = 30.0
 _SINGLE, _BEST, _ALL, _IOU = 0.3, 0.6, 0.1, 0.6
 
@@ -23,7 +27,7 @@ class MaskLoss:
     total
         Scalar to minimise.
     best
-        ``(P,)``: the token 1 to 3 with the smallest loss.
+        ``(P,)``: number of the token with the smallest loss, 1 to 3.
     iou
         ``(P, 4)``: true intersection over union of every token's mask.
     """
@@ -34,7 +38,7 @@ class MaskLoss:
 
 
 def mask_loss(logits: Tensor, predicted_iou: Tensor, truth: Tensor) -> MaskLoss:
-    """Compare the four masks of each prompt with its truth.
+    """Compare the four masks of each prompt with the truth of the prompt.
 
     The best of the three alternative masks has the largest weight, so that the alternatives can specialise
     (SAM, section 3). The single-mask token always has the same weight.
@@ -57,7 +61,9 @@ def mask_loss(logits: Tensor, predicted_iou: Tensor, truth: Tensor) -> MaskLoss:
 
 
 def outline_loss(logits: Tensor, truth: Tensor) -> Tensor:
-    """Compare alternative outlines ``(B, A, n, h, w)`` with the truth ``(B, n, h, w)`` as `mask_loss` does.
+    """Compare alternative masks ``(B, A, n, h, w)`` of a lesion with the truth ``(B, n, h, w)``.
+
+    The masks have the same weights as in `mask_loss`.
 
     Returns
     -------
@@ -70,7 +76,7 @@ def outline_loss(logits: Tensor, truth: Tensor) -> Tensor:
 
 
 def _shared_out(losses: Tensor) -> tuple[Tensor, Tensor]:
-    """Return loss and index of the best alternative of each prompt, both ``(P,)``, from losses ``(P, A)``."""
+    """Return each prompt's total loss and index of its best alternative, ``(P,)``, from losses ``(P, A)``."""
     alternatives = losses[:, 1:]
     smallest, best = alternatives.min(dim=1)
     return _BEST * smallest + _SINGLE * losses[:, 0] + _ALL * alternatives.mean(dim=1), best + 1
@@ -83,7 +89,7 @@ def _dice_loss(logits: Tensor, truth: Tensor) -> Tensor:
 
 
 def _focal_loss(logits: Tensor, truth: Tensor) -> Tensor:
-    """Return the focal cross-entropy with exponent 1 for soft truth, weighted by the target's size."""
+    """Return the focal cross-entropy (exponent 1) with a soft truth. Small targets have larger weights."""
     entropy = functional.binary_cross_entropy_with_logits(logits, truth, reduction="none")
     probability = logits.sigmoid()
     right = probability * truth + (1 - probability) * (1 - truth)
@@ -101,7 +107,7 @@ def intersection_over_union(logits: Tensor, truth: Tensor) -> Tensor:
 def correction_click(
     logits: Tensor, truth: Tensor, stride: int, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """Draw a click in the error of each mask, as in SAM's interactive training.
+    """Draw a click in the wrong pixels of each mask, as in SAM's interactive training.
 
     Parameters
     ----------

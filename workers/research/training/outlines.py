@@ -1,4 +1,4 @@
-"""Training of the lesion outliner on phantoms and on real tumours."""
+"""Training of the lesion outliner, a 3-D network that segments one lesion, on phantoms and real tumours."""
 
 from __future__ import annotations
 
@@ -43,8 +43,9 @@ _NEVER = -30.0
 def train_outlines(options: TrainOptions, progress: ProgressCallback | None = None) -> TrainReport:
     """Train the lesion outliner and write its weights.
 
-    The figures are means over the lesions of held-out phantoms: Dice of answer 0, and Dice of the best
-    answer. The prompt is the tight 3-D box of the lesion.
+    The network gives several alternative masks of a lesion. Two metrics are means over the lesions of
+    held-out phantoms: Dice of the first mask, and Dice of the best mask. The prompt is the tight 3-D box of
+    the lesion.
 
     Raises
     ------
@@ -80,7 +81,7 @@ class OutlineBatches(Dataset[tuple[Tensor, ...]]):
     real_share: float = 0.0
 
     def __getitem__(self, iteration: int) -> tuple[Tensor, ...]:
-        """Return the batch of a step, drawn at random from seed and iteration."""
+        """Return the batch of a step. Its random values depend only on seed and iteration."""
         samples = [self._sample(iteration, index) for index in range(self.batch_size)]
         parts = ((sample.channels, sample.truth, sample.counts) for sample in samples)
         return tuple(torch.from_numpy(np.stack(part)) for part in zip(*parts, strict=True))
@@ -95,7 +96,7 @@ class OutlineBatches(Dataset[tuple[Tensor, ...]]):
 
 @dataclass(frozen=True)
 class OutlineTask:
-    """The training of `OutlineNet`: Dice and focal loss. The best alternative answer counts most."""
+    """The training of `OutlineNet` with Dice and focal loss. The best alternative mask counts most."""
 
     samples: OutlineBatches
     held_out: tuple[Phantom, ...]
@@ -114,7 +115,7 @@ class OutlineTask:
         return self.samples
 
     def step(self, network: nn.Module, batch: tuple[Tensor, ...], generator: torch.Generator) -> Step:
-        """Return loss and figures of a batch. A step has no random part.
+        """Return loss and metrics of a batch. A step has no random part.
 
         Convolutions run in bfloat16 (half the time or less, if the processor multiplies such matrices).
         """
@@ -132,7 +133,7 @@ class OutlineTask:
         return Step(outline_loss(logits, truth), figures)
 
     def measure(self, network: nn.Module) -> Mapping[str, float]:
-        """Return figures of `LearnedOutlines` with these weights."""
+        """Return metrics of `LearnedOutlines` with these weights, measured on the held-out phantoms."""
         if not self.held_out:
             return {}
         with TemporaryDirectory() as folder:
@@ -147,7 +148,7 @@ class OutlineTask:
 
 
 def _scores(outliner: LearnedOutlines, phantom: Phantom) -> list[list[float]]:
-    """Return for each lesion the Dice of every answer. The prompt is the tight 3-D box of the lesion."""
+    """Return for each lesion the Dice of every alternative mask. The prompt is the lesion's tight 3-D box."""
     found: list[list[float]] = []
     for record in phantom.meta.lesions:
         truth = phantom.labels == 1 + record.number

@@ -19,7 +19,7 @@ _FIRST_SEED = 9_100_000
 
 
 def write_phantom_templates(weights: Path | None, folder: Path) -> None:
-    """Write templates of the first five phantoms with the whole liver in the scan. Phases are random."""
+    """Write templates of the first five phantoms that show the whole liver. Contrast phases are random."""
     encoder = CoordinateEncoder(torch.device("cpu"), weights)
     for stored in islice(_described(encoder), TEMPLATES):
         TemplateFolder(folder).add(stored)

@@ -1,4 +1,4 @@
-"""Prepare the data of a training run, and its held-out data."""
+"""Prepare the training data and the held-out data of a training run."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ def filled_cache(options: TrainOptions, progress: ProgressCallback | None = None
 
 
 def real_cases(options: TrainOptions, progress: ProgressCallback | None = None) -> RealCases | None:
-    """Return the real cases of a run, read into its cache; None if `options.real` is None.
+    """Return a run's real cases after their CTs were read into the cache; None if `options.real` is None.
 
     Raises
     ------
     InputError
-        A pair of files cannot be used; the error has its name, see `RealCases.fill`.
+        A pair of files cannot be used; the error contains the pair's name, see `RealCases.fill`.
     """
     if options.real is None:
         return None
@@ -43,12 +43,12 @@ def real_cases(options: TrainOptions, progress: ProgressCallback | None = None) 
 
 
 def real_tumours(options: TrainOptions, progress: ProgressCallback | None = None) -> RealTumours | None:
-    """Return the tumours of a run's real cases, cut out into its cache; None if `options.real` is None.
+    """Return the tumours of a run's real cases, cut out into the cache; None if `options.real` is None.
 
     Raises
     ------
     InputError
-        A pair of files cannot be used; the error has its name, see `RealCases.fill`.
+        A pair of files cannot be used; the error contains the pair's name, see `RealCases.fill`.
     """
     if options.real is None:
         return None
@@ -58,7 +58,7 @@ def real_tumours(options: TrainOptions, progress: ProgressCallback | None = None
 
 
 def _building_progress(progress: ProgressCallback | None) -> Callable[[int, int], None]:
-    """Return the callback that reports (done, missing) while a cache is filled."""
+    """Return a callback for the filling of a cache. It reports the numbers of done and of missing items."""
 
     def tell(done: int, missing: int) -> None:
         if progress:
@@ -68,6 +68,6 @@ def _building_progress(progress: ProgressCallback | None) -> Callable[[int, int]
 
 
 def held_out_phantoms(options: TrainOptions) -> tuple[Phantom, ...]:
-    """Make the phantoms for measuring a run, with random phases. Training uses other seeds and settings."""
+    """Make the held-out phantoms, with random contrast phases. Training uses other seeds and settings."""
     seeds = range(FIRST_SEED, FIRST_SEED + options.held_out)
     return tuple(make_phantom(seed, size=options.held_out_size, phase=None, setting=TEST) for seed in seeds)

@@ -1,7 +1,7 @@
 """Read real CTs with masks of liver and tumours for training, from pairs of NIfTI files.
 
-File names define the pairs, and headers define the axes. Each pair is read once into a cache with voxels of
-`STEP_MM`.
+File names define the pairs of a CT and its mask. File headers define the axes. Each pair is read once and
+stored in a cache with voxels of `STEP_MM`.
 """
 
 from __future__ import annotations
@@ -27,21 +27,24 @@ from workers.uair.localize import to_isotropic
 _LOG = logging.getLogger(__name__)
 
 STEP_MM = 2.0
-"""Voxel size of the cache in mm. Its linear interpolation blurs as much as averaging over 3 mm."""
+"""Voxel size of the cache in mm. Linear interpolation between such voxels blurs like a mean over 3 mm."""
 LIVER, TUMOUR = 1, 2
 _CT, _SEG = "_ct.nii.gz", "_seg.nii.gz"
-# Names of pairs with this suffix show a whole scan. Their masks do not mark tumours.
+# Pairs whose name has this suffix show a whole scan. Their masks do not mark tumours.
 _WHOLE = "_whole"
 _FORMAT = 1
 _KEPT_IN_MEMORY = 64
 _HU_RANGE = (-1024, 1500)
-# A liver whose centre lies further to the left in its box, as a part of the box's width, is mirrored.
+# The limit for the position of the liver's centre in the liver's box, as a part of the box's width. If the
+# centre lies further to the left, then the CT counts as mirrored.
 _MOST_LEFT = 0.55
 
 
 @dataclass(frozen=True, eq=False)
 class RealCase:
-    """A CT around the liver on isotropic voxels of `STEP_MM`; axes grow to superior, posterior, left.
+    """The part of a CT around the liver, with isotropic voxels of `STEP_MM`.
+
+    Its axes grow to superior, posterior, left.
 
     Attributes
     ----------
@@ -81,7 +84,7 @@ class RealCase:
 
 @dataclass(frozen=True)
 class RealCases:
-    """A folder of pairs ``NAME_ct.nii.gz`` and ``NAME_seg.nii.gz``, and the folder of their cache."""
+    """A folder with pairs of ``NAME_ct.nii.gz`` and ``NAME_seg.nii.gz``, and the folder of their cache."""
 
     folder: Path
     cache: Path
@@ -108,11 +111,13 @@ class RealCases:
 
     @property
     def digest(self) -> str:
-        """A digest of all files. The folder's name does not count."""
+        """A digest of all files. It does not depend on the folder's name."""
         return hashlib.sha256("".join(self.file_digest(name) for name in self.names).encode()).hexdigest()
 
     def fill(self, progress: Callable[[int, int], None] | None = None) -> None:
-        """Read each pair that is not in the cache yet. Call `progress` with (done, missing in all).
+        """Read each pair that is not in the cache yet.
+
+        Call `progress` with the number of pairs that are done, and the number that were missing at the start.
 
         Raises
         ------
@@ -128,7 +133,7 @@ class RealCases:
         write: Callable[[Path, str, Path], None],
         progress: Callable[[int, int], None] | None,
     ) -> None:
-        """Write the missing file of each pair.
+        """Write the cache file of each pair that has none.
 
         `write` is called with the folder, the name of the pair, and the path of the file.
         """
@@ -139,20 +144,20 @@ class RealCases:
                 progress(done, len(missing))
 
     def case(self, index: int) -> RealCase:
-        """Return case `index` of `names`. `fill` must be called before."""
+        """Return the case with name `names[index]`. `fill` must be called before."""
         return _load(self._path(self.names[index]))
 
     def _path(self, name: str) -> Path:
         return self.cache / f"real-{_FORMAT}-{self.file_digest(name)}.npz"
 
     def file_digest(self, name: str) -> str:
-        """Return a digest of the contents of a pair's files."""
+        """Return a digest of the contents of both files of a pair."""
         return _digest(*(self.folder / (name + suffix) for suffix in (_CT, _SEG)))
 
 
 @dataclass(frozen=True, eq=False)
 class RealScan:
-    """A CT and its mask on the scan's own voxels; axes grow to superior, posterior, left.
+    """A CT and its mask with the scan's own voxel size; axes grow to superior, posterior, left.
 
     Attributes
     ----------
@@ -201,7 +206,8 @@ def read_pair(folder: Path, name: str) -> RealCase:
     scan = read_scan(folder, name)
     spacing = scan.spacing_mm
     tumour, liver = (_share(scan.labels >= value, spacing) for value in (TUMOUR, LIVER))
-    # A voxel is tumour if more than half of it is tumour. Otherwise it is liver by the same rule.
+    # A voxel is tumour if more than half of the voxel is tumour. Otherwise the same rule decides whether it
+    # is liver.
     merged = np.where(tumour > 0.5, TUMOUR, np.where(liver > 0.5, LIVER, 0)).astype(np.uint8)
     case = RealCase(np.rint(to_isotropic(scan.hu, spacing, STEP_MM)).astype(np.int16), merged)
     _check_side(name, case)
@@ -248,7 +254,7 @@ def _digest(*paths: Path) -> str:
 
 @lru_cache(maxsize=1024)
 def _file_digest(path: Path, changed: int) -> bytes:
-    """Return a file's SHA-256. The key of the cache includes `changed`, the file's modification time."""
+    """Return a file's SHA-256. It is computed again only if `changed`, the modification time, differs."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").digest()
 
@@ -259,7 +265,7 @@ def _write_case(folder: Path, name: str, path: Path) -> None:
 
 
 def save_arrays(path: Path, arrays: Mapping[str, NDArray[np.generic]]) -> None:
-    """Write a cache file. The file is complete or does not exist."""
+    """Write a cache file. An interrupted call leaves no incomplete file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
     with partial.open("wb") as file:

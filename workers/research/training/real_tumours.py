@@ -1,4 +1,4 @@
-"""Cut tumours and their surroundings out of real CTs, on the scans' own voxels, to train the outliner.
+"""Cut tumours and their surroundings out of real CTs, without resampling, to train the lesion outliner.
 
 The crops are kept in a cache.
 """
@@ -22,14 +22,14 @@ from workers.uair.grids import Spacing
 _FORMAT = 1
 _LEAST_ML = 0.05
 _IN_PLANE_MM, _ALONG_MM = 40.0, 15.0
-# The crop reaches at least this part of the tumour's extent beyond the tumour.
+# On each side, the crop extends beyond the tumour by at least this part of the tumour's extent.
 _PART = 0.75
 _KEPT_IN_MEMORY = 64
 
 
 @dataclass(frozen=True, eq=False)
 class RealTumour:
-    """A tumour in its surroundings; axes grow to superior, posterior, left.
+    """A tumour and its surroundings; axes grow to superior, posterior, left.
 
     Attributes
     ----------
@@ -51,17 +51,17 @@ class RealTumour:
 
 @dataclass(frozen=True)
 class RealTumours:
-    """All tumours of at least `_LEAST_ML` in a folder of pairs, see `RealCases`."""
+    """All tumours of at least `_LEAST_ML` in a folder of real CTs and masks; see `RealCases`."""
 
     cases: RealCases
 
     @cached_property
     def names(self) -> tuple[str, ...]:
-        """Names of the pairs with such a tumour."""
+        """Names of the pairs that have at least one tumour of this size."""
         return tuple(name for name in self.cases.names if len(_load(self._path(name))))
 
     def fill(self, progress: Callable[[int, int], None] | None = None) -> None:
-        """Cut out the tumours of each pair that is not in the cache. Call `progress` with (done, missing).
+        """Cut out the tumours of each pair that is not in the cache. `progress` is as for `RealCases.fill`.
 
         Raises
         ------
@@ -86,7 +86,7 @@ class RealTumours:
 
 
 def cut_out(folder: Path, name: str) -> list[RealTumour]:
-    """Return the tumours of at least `_LEAST_ML` of a pair of files.
+    """Return the tumours of one pair of files that have a volume of at least `_LEAST_ML`.
 
     Raises
     ------

@@ -36,8 +36,8 @@ _VALIDATION_STEP_MM = 6.0
 def train_sam(options: TrainOptions, progress: ProgressCallback | None = None) -> TrainReport:
     """Train the embedded model and write its weights.
 
-    The figures are the mean Dice of liver and of lesions of held-out phantoms. The prompt is a tight box on
-    each slice.
+    The metrics are the mean Dice of the liver and the mean Dice of the lesions in held-out phantoms. The
+    prompt is a tight box on each slice.
 
     Raises
     ------
@@ -62,7 +62,7 @@ class SamBatches(Dataset[tuple[Tensor, ...]]):
     batch_size: int
 
     def __getitem__(self, iteration: int) -> tuple[Tensor, ...]:
-        """Return the batch of a step, drawn at random from seed and iteration."""
+        """Return the batch of a step. Its random values depend only on seed and iteration."""
         samples = [self._sample(iteration, index) for index in range(self.batch_size)]
         parts = (
             (sample.image, sample.masks, sample.boxes, sample.points, sample.point_labels)
@@ -79,9 +79,9 @@ class SamBatches(Dataset[tuple[Tensor, ...]]):
 class SamTask:
     """The training of `EmbeddedSam` (docs/training.md).
 
-    A step has two passes. The prompts of the first pass are box and clicks. The second pass also gets
-    a mask of the first pass and, in six of ten cases, a click in the error of this mask. Gain and
-    offset of the images vary at random.
+    A step has two passes. The prompts of the first pass are a box and clicks. The second pass also gets a
+    mask of the first pass. In six of ten cases, it also gets a click in the wrong pixels of this mask. Gain
+    and offset of the images vary at random.
     """
 
     samples: SamBatches
@@ -101,7 +101,7 @@ class SamTask:
         return self.samples
 
     def step(self, network: nn.Module, batch: tuple[Tensor, ...], generator: torch.Generator) -> Step:
-        """Return loss and figures of a batch."""
+        """Return loss and metrics of a batch."""
         assert isinstance(network, EmbeddedSam)
         images, masks, boxes, points, labels = batch
         count = masks.shape[1]
@@ -126,7 +126,7 @@ class SamTask:
         return Step(first.total + second.total, figures)
 
     def measure(self, network: nn.Module) -> Mapping[str, float]:
-        """Return the mean Dice of `EmbeddedPredictor` with tight boxes, for liver and lesions."""
+        """Return the mean Dice of `EmbeddedPredictor` with tight boxes, for the liver and for the lesions."""
         if not self.held_out:
             return {}
         with TemporaryDirectory() as folder:
@@ -159,7 +159,7 @@ def _jittered(images: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def _chosen(logits: Tensor, best: Tensor, generator: torch.Generator) -> Tensor:
-    """Return one mask ``(P, h, w)`` of the first pass for each prompt: in half of the cases the best."""
+    """Return one mask ``(P, h, w)`` of the first pass for each prompt: for half of the prompts the best."""
     count = len(logits)
     any_token = torch.randint(0, TOKEN_COUNT, (count,), generator=generator).to(best.device)
     take_best = (torch.rand(count, generator=generator) < 0.5).to(best.device)

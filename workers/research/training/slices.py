@@ -28,8 +28,8 @@ def train_slice_network(
 ) -> TrainReport:
     """Train a network of `build_slice_network` and write its weights.
 
-    The figures are means over held-out phantoms: Dice of the liver and, if there are lesions, Dice of their
-    union.
+    The metrics are means over held-out phantoms: Dice of the liver and, if there are lesions, Dice of the
+    union of all lesions.
 
     Raises
     ------
@@ -51,7 +51,7 @@ class SliceBatches(Dataset[tuple[Tensor, ...]]):
     batch_size: int
 
     def __getitem__(self, iteration: int) -> tuple[Tensor, ...]:
-        """Return the batch of a step, drawn at random from seed and iteration."""
+        """Return the batch of a step. Its random values depend only on seed and iteration."""
         samples = [self._sample(iteration, index) for index in range(self.batch_size)]
         images = torch.from_numpy(np.stack([sample.image for sample in samples]))
         return images, torch.from_numpy(np.stack([sample.classes for sample in samples]))[:, None].long()
@@ -63,7 +63,7 @@ class SliceBatches(Dataset[tuple[Tensor, ...]]):
 
 @dataclass(frozen=True)
 class SliceTask:
-    """The training of a slice network, with MONAI's sum of cross-entropy and Dice over the batch."""
+    """The training of a slice network. The loss is MONAI's sum of cross-entropy and Dice over the batch."""
 
     name: str
     samples: SliceBatches
@@ -84,7 +84,7 @@ class SliceTask:
         return self.samples
 
     def step(self, network: nn.Module, batch: tuple[Tensor, ...], generator: torch.Generator) -> Step:
-        """Return loss and figures of a batch. A step has no random part."""
+        """Return loss and metrics of a batch. A step has no random part."""
         images, classes = batch
         logits = network(images)
         found = logits.detach().argmax(dim=1, keepdim=True)

@@ -27,9 +27,10 @@ class TrainOptions:
         Folder of training geometries. Missing geometries are built.
     iterations, minutes
         Length of the schedule in iterations or in minutes; exactly one is given. The minutes of a resumed run
-        include its earlier parts. With minutes, the results depend on the machine's speed.
+        include the time of its earlier parts. If the length is given in minutes, then the results depend on
+        the machine's speed.
     seed
-        Seed of weights, samples and steps.
+        Seed of the random weights, samples and steps.
     resume
         Whether to continue from the checkpoint if there is one.
     chunk_minutes
@@ -37,7 +38,8 @@ class TrainOptions:
     initial_weights
         Path of weights to start from; None for random weights.
     blend_with, blend_part
-        Other weights, and their part in the written weights. So less of their knowledge is lost.
+        File of other weights, and their part in the written weights, which are a mixture. So the network
+        loses less of what the other weights have learned.
     rate
         Peak learning rate; None uses the task's rate.
     batch_size
@@ -47,7 +49,7 @@ class TrainOptions:
     real, real_share
         Folder of real CTs with masks (see `RealCases`), and the part of the samples that comes from them.
     held_out
-        Number of phantoms that are not used for training, and on which figures are measured; 0 for none.
+        Number of phantoms for measurements, which are not used for training; 0 for none.
     held_out_size
         Size of these phantoms (see `make_phantom`).
     threads, loaders
@@ -56,7 +58,8 @@ class TrainOptions:
         ``cpu`` or ``cuda``.
     report_every, checkpoint_every, validate_every
         Iterations between progress reports, between checkpoints, and between measurements on held-out
-        phantoms. These phantoms are also measured at the end; 0 measures them only there.
+        phantoms. The run is also measured on these phantoms at the end. If `validate_every` is 0, then it is
+        measured only at the end.
     """
 
     output: Path
@@ -99,12 +102,12 @@ class TrainOptions:
 
     @property
     def checkpoint(self) -> Path:
-        """Path of the checkpoint, which has the state of the run."""
+        """Path of the checkpoint, which contains the state of the run."""
         return self.output.with_name(self.output.name + ".checkpoint")
 
     @property
     def log(self) -> Path:
-        """Path of the log of losses and figures, one JSON object a line."""
+        """Path of the log of losses and metrics, one JSON object in each line."""
         return self.output.with_name(self.output.name + ".log")
 
 
@@ -119,11 +122,12 @@ class Progress:
     fraction
         Part of the schedule done, 0 to 1.
     seconds
-        Time since the start, with the earlier parts of a resumed run.
+        Time since the start, including the earlier parts of a resumed run.
     loss
         Mean loss since the last report.
     figures
-        Mean training figures since the last report, or figures on held-out phantoms (see `held_out`).
+        Metrics such as Dice: their means in training since the last report, or their values on held-out
+        phantoms (see `held_out`).
     held_out
         Whether `figures` were measured on held-out phantoms.
     building
@@ -144,10 +148,10 @@ ProgressCallback = Callable[[Progress], None]
 
 @dataclass(frozen=True)
 class TrainReport:
-    """The result of a training run. `figures` are measured with the averaged weights on held-out phantoms.
+    """The result of a training run. `figures` are the averaged weights' metrics on held-out phantoms.
 
-    If a run ended before its schedule, then `finished` is False. Such a run has a checkpoint, but no weights
-    and no figures.
+    If a run ended before the end of its schedule, then `finished` is False. An unfinished run has a
+    checkpoint, but no weights and no metrics.
     """
 
     iterations: int
@@ -161,7 +165,7 @@ class TrainReport:
 
 @dataclass(frozen=True)
 class Step:
-    """The result of one forward pass: the loss to minimise, and figures to report."""
+    """The result of one forward pass: the loss to minimise, and the metrics (`figures`) to report."""
 
     loss: Tensor
     figures: Mapping[str, float]
@@ -195,13 +199,13 @@ class Task(Protocol):
         ...
 
     def batches(self) -> Dataset[Any]:
-        """Return a map from iteration to batch, a tuple of tensors. It must be picklable."""
+        """Return a map from iteration to batch (a tuple of tensors). The map must be picklable."""
         ...
 
     def step(self, network: nn.Module, batch: tuple[Tensor, ...], generator: torch.Generator) -> Step:
-        """Return loss and figures of a batch on the network's device."""
+        """Return loss and metrics of a batch on the network's device."""
         ...
 
     def measure(self, network: nn.Module) -> Mapping[str, float]:
-        """Return figures on held-out phantoms."""
+        """Return the metrics on held-out phantoms."""
         ...

@@ -1,1 +1,1 @@
-"""Training samples: anatomies and real CTs with random appearance, view and prompts."""
+"""Draw training samples: an anatomy or a real CT, with random densities, image section and prompts."""

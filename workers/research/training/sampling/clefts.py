@@ -20,7 +20,7 @@ from workers.phantoms.tissues import LIVER_TISSUES, Tissue
 Range = tuple[float, float]
 Point = NDArray[np.float64]
 
-# Shares of samples.
+# The part of the samples that get each kind of cleft.
 _HILAR_FAT = 0.6
 _DUCTS = 0.5
 _ARTERY = 0.4
@@ -30,9 +30,9 @@ _SHRUNK_GALLBLADDER = 0.25
 _GALLBLADDER_BED = 0.3
 _INDENTED = 0.4
 _RIB = 0.6
-# Experts include fat that is thinner than this (mm) in the liver.
+# Experts count fat as liver if the fat is thinner than this (mm).
 _THICK_MM = 5.0
-# Every second pixel in plane is enough to find places.
+# To find places, every second pixel in plane is enough.
 _COARSE = 2
 _WALL = (Tissue.MUSCLE, Tissue.CORTEX, Tissue.MARROW)
 
@@ -44,9 +44,9 @@ class _Fissure:
     Attributes
     ----------
     start
-        Ranges of its start, (z, y, x) mm from the hilum.
+        Ranges of the point where the plate starts, (z, y, x) mm from the hilum.
     direction
-        Its direction, (z, y, x).
+        Direction of the plate from its start, (z, y, x).
     opens
         If True, the plate is widest at its end, at the liver's surface. If False, it is widest at its start.
     """
@@ -67,7 +67,7 @@ _FISSURES = (
 
 @dataclass(frozen=True)
 class _Canvas:
-    """Tissues of a sample, ``(Z, Y, X)`` with `steps` in mm, and the painted voxels that count as liver."""
+    """Tissues of a sample, ``(Z, Y, X)``; voxel size `steps` in mm; painted voxels that count as liver."""
 
     tissue: NDArray[np.uint8]
     counted: Mask
@@ -79,12 +79,12 @@ class _Canvas:
         return self.tissue[:, ::_COARSE, ::_COARSE]
 
     def place(self, index: Sequence[int]) -> Point:
-        """Return the place of a voxel of `coarse` in mm."""
+        """Return the position in mm of a voxel of `coarse`."""
         z, y, x = index
         return np.array([z, y * _COARSE, x * _COARSE]) * self.steps
 
     def around(self, center: Point, reach: Sequence[float] | Point) -> tuple[Window, list[Floats]]:
-        """Return the voxels within `reach` mm of a point, and their (z, y, x) distances as open grids."""
+        """Return the window of `reach` mm around a point, and the (z, y, x) distances in mm as open grids."""
         window, offsets = [], []
         for axis, (at, half, step) in enumerate(zip(center, reach, self.steps, strict=True)):
             n = self.tissue.shape[axis]
@@ -96,7 +96,7 @@ class _Canvas:
         return (window[0], window[1], window[2]), offsets
 
     def paint(self, window: Window, where: Mask, tissue: Tissue, counted: Mask | None = None) -> None:
-        """Set a tissue in the voxels `where`. Painted voxels of `counted` still count as liver."""
+        """Set the tissue of the voxels `where`. Painted voxels in `counted` still count as liver."""
         self.tissue[window][where] = tissue
         self.counted[window][where] = False if counted is None else counted[where]
 
@@ -104,7 +104,7 @@ class _Canvas:
 def cut_clefts(
     tissue: NDArray[np.uint8], steps: tuple[float, float, float], rng: np.random.Generator
 ) -> Mask:
-    """Paint fat and other neighbours, which some livers have, into `tissue` in place.
+    """Paint fat and other tissues that lie in or beside some livers into `tissue`, in place.
 
     Parameters
     ----------
@@ -118,7 +118,7 @@ def cut_clefts(
     Returns
     -------
     NDArray
-        ``(Z, Y, X)``: painted voxels that experts include in the liver, mostly thin fat.
+        ``(Z, Y, X)``: painted voxels that experts count as liver, mostly thin fat.
     """
     canvas = _Canvas(tissue, np.zeros(tissue.shape, bool), np.asarray(steps))
     hilum = _hilum(canvas)
@@ -138,7 +138,7 @@ def cut_clefts(
 
 
 def _hilum(canvas: _Canvas) -> Point | None:
-    """Return the point in mm with the most voxels of the portal vein around it; None without portal vein."""
+    """Return the point in mm with the most portal vein voxels around it; None if there is no portal vein."""
     portal = (canvas.coarse == Tissue.PORTAL_VEIN).astype(np.float32)
     dense = ndi.uniform_filter(portal, 7, mode="constant")
     best = int(dense.argmax())
@@ -148,7 +148,7 @@ def _hilum(canvas: _Canvas) -> Point | None:
 
 
 def _fatten_hilum(canvas: _Canvas, hilum: Point, rng: np.random.Generator) -> None:
-    """Extend the portal trunk to the hilum, and surround trunk and nearby branches with fat."""
+    """Extend the portal trunk to the hilum. Surround the trunk and nearby branches with fat."""
     reach = rng.uniform(28, 50)
     window, offsets = canvas.around(hilum, [reach] * 3)
     region = canvas.tissue[window]
@@ -182,7 +182,7 @@ def _fatten_hilum(canvas: _Canvas, hilum: Point, rng: np.random.Generator) -> No
 
 
 def _open_fissure(canvas: _Canvas, hilum: Point, fissure: _Fissure, rng: np.random.Generator) -> None:
-    """Paint a plate of fat that widens towards the liver's surface, sometimes with a cord in it."""
+    """Paint a plate of fat, see `_Fissure`, sometimes with a cord in the fat."""
     start = hilum + rng.uniform(*np.transpose(fissure.start))
     out = _unit(np.asarray(fissure.direction) + rng.normal(0, 0.2, 3))
     along = np.array([1.0, 0.0, 0.0]) + rng.normal(0, 0.15, 3)
@@ -190,7 +190,7 @@ def _open_fissure(canvas: _Canvas, hilum: Point, fissure: _Fissure, rng: np.rand
     across = np.cross(out, along)
     length = rng.uniform(30, 60)
     height = rng.uniform(12, 35)
-    # Half size of the window: the projection of the plate's three axes.
+    # Half the size of the window: the projection of the plate's three axes.
     reach = 0.5 * length * np.abs(out) + height * np.abs(along) + 12 * np.abs(across)
     window, offsets = canvas.around(start + 0.5 * length * out, reach)
     offsets = [part + np.float32(0.5 * length * step) for part, step in zip(offsets, out, strict=True)]
@@ -245,7 +245,7 @@ def _line_gallbladder(canvas: _Canvas, rng: np.random.Generator) -> None:
 
 
 def _indent(canvas: _Canvas, rng: np.random.Generator) -> None:
-    """Press ribs, or strips of muscle and fat, into the surface near the body wall."""
+    """Press ribs, or strips of muscle and fat, into the liver's surface near the body wall."""
     coarse = canvas.coarse
     wall = np.isin(coarse, _WALL)
     touching = ndi.binary_dilation(wall, iterations=2) & np.isin(coarse, LIVER_TISSUES)

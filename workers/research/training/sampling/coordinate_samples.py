@@ -18,9 +18,9 @@ from workers.research.training.geometries import Subject
 from workers.uair.localize import body_region
 from workers.uair.templates import GRID_MM
 
-#: Patches of a sample, and blocks of places that are compared with another examination.
+#: Number of patches of a sample, and number of blocks of points that are compared with another examination.
 PATCHES, BLOCKS = 12, 4
-#: Places of a block along an axis, and the distance of neighbours in cells.
+#: Number of a block's points along each axis, and the distance of neighbouring points in cells.
 PLACES, APART = 4, 2
 BLOCK = (PLACES - 1) * APART + SURROUNDINGS
 CELL_MM = CELL * GRID_MM
@@ -30,7 +30,7 @@ _LEAST_HEIGHT_MM = 130.0
 
 @dataclass(frozen=True)
 class CoordinateSample:
-    """Patches and points of one body, in cells.
+    """Patches and points of one body, as cells of the coordinate network (see `cells_of`).
 
     Attributes
     ----------
@@ -66,7 +66,7 @@ class ExaminedBody:
 
 
 def draw_body(subject: Subject, rng: np.random.Generator) -> ExaminedBody:
-    """Draw the slow part of a sample: a stretched body and two examinations of it."""
+    """Draw the part of a sample that takes long: a stretched body and two examinations of this body."""
     tissue, lesion = _resampled(subject, rng)
     scans = [Scan.draw(rng, subject.geometry.lesions.count, setting=TRAINING) for _ in range(2)]
     first, second = (_rendered(tissue, lesion, scan, rng) for scan in scans)
@@ -76,7 +76,10 @@ def draw_body(subject: Subject, rng: np.random.Generator) -> ExaminedBody:
 
 
 def draw_coordinate_sample(body: ExaminedBody, rng: np.random.Generator) -> CoordinateSample:
-    """Draw the extent of the scan, patches anywhere in the body's box, and points inside the body's box."""
+    """Draw a scan's extent in z, and the places of patches and points in the box of the body.
+
+    Patches may extend beyond the box. The blocks around the points lie inside the box.
+    """
     part = _drawn_part(body.first.shape[1], rng)
     first, second = body.first[:, part], body.second[:, part]
     (top, bottom), (right, left) = body.region
@@ -94,7 +97,7 @@ def draw_coordinate_sample(body: ExaminedBody, rng: np.random.Generator) -> Coor
 
 
 def _resampled(subject: Subject, rng: np.random.Generator) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Return tissue and lesion numbers at 3 mm, stretched along the axes, with even numbers of voxels."""
+    """Return tissues and lesion numbers at 3 mm, stretched along each axis. Every axis has whole cells."""
     geometry = subject.geometry
     stretch = np.array([rng.uniform(0.8, 1.25), *(rng.uniform(0.85, 1.2) * rng.uniform(0.94, 1.06, 2))])
     steps = GRID_MM / (np.array(geometry.spacing_mm) * stretch)
@@ -117,14 +120,14 @@ def _rendered(
     for number in np.unique(lesion[lesion > 0]):
         hu[(lesion == number) & parenchyma] += scan.looks[int(number) - 1].core
     hu += scan.texture[tissue] * rng.standard_normal(hu.shape, dtype=np.float32)
-    # The tissues are nearest neighbours. The blur imitates the average over 3 mm.
+    # Tissues were resampled by nearest neighbour. The blur imitates the average over 3 mm.
     hu = ndi.gaussian_filter(hu, rng.uniform(0.35, 0.8), truncate=2.0)
     noise = np.float32(scan.noise_hu * rng.uniform(0.2, 0.9))
     return np.asarray(hu + noise * rng.standard_normal(hu.shape, dtype=np.float32), np.float32)
 
 
 def _drawn_part(cells: int, rng: np.random.Generator) -> slice:
-    """Return the range of cells along z that a scan shows. Often it is only a part of the body."""
+    """Return the range of cells along z that a scan shows. Often the scan shows only a part of the body."""
     spare = cells - int(_LEAST_HEIGHT_MM / CELL_MM)
     if spare <= 0 or rng.random() < 0.4:
         return slice(0, cells)
@@ -133,7 +136,7 @@ def _drawn_part(cells: int, rng: np.random.Generator) -> slice:
 
 
 def _cut(cells: Floats, centres: NDArray[np.int64], reach: int) -> Floats:
-    """Return cubes ``(n, 2, 2 reach, …)`` around cell edges `centres` ``(n, 3)``. Outside is air."""
+    """Return cubes ``(n, 2, 2 reach, …)`` around the cell edges `centres` ``(n, 3)``. Outside lies air."""
     air = cells_of(np.full((CELL,) * 3, AIR_HU, np.float32))
     padded = np.broadcast_to(air, (2, *(n + 2 * reach for n in cells.shape[1:]))).copy()
     padded[:, *(slice(reach, -reach),) * 3] = cells

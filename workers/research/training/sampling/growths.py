@@ -1,7 +1,7 @@
-"""Grow lesions into a sample on its own grid: their shapes, places and looks.
+"""Add random lesions to a sample on the sample's own grid: their shapes, places and densities.
 
-The looks come from the phantoms (`workers.phantoms.looks`). Some large lesions have mosaics, necroses or a
-place at the liver's surface. Some of them bulge out of the liver.
+The densities come from `workers.phantoms.looks`, as for phantoms. Some large lesions contain mosaics of
+densities or necroses. Some large lesions lie at the liver's surface or bulge out of the liver.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from workers.phantoms.tissues import Tissue
 
 _NONE = 0.12
 _MORE = 3.0
-# Part of the livers whose lesions differ in kind and have contrast. In other livers, lesions are similar.
+# Part of the livers whose lesions have different kinds and clear contrasts. In other livers, the lesions are
+# similar to each other.
 _VARIED = 0.75
 _MOST = 12
 _RADII_MM = (4.0, 46.0)
@@ -74,13 +75,14 @@ def grow_lesions(
     hu
         ``(Z, Y, X)`` noiseless densities at `SPACING_MM`.
     share
-        ``(Z, Y, X)`` part of each voxel that is liver. Voxels that a lesion covers become liver, in place.
+        ``(Z, Y, X)`` the part of each voxel that is liver, changed in place: voxels that a lesion covers
+        become liver.
     liver
-        ``(Z, Y, X)`` the possible places of lesions: liver as experts draw it, with thin fat.
+        ``(Z, Y, X)`` the possible places of lesions: the liver as experts draw it, which includes thin fat.
     tissue
         ``(Z, Y, X)`` values of `Tissue`.
     scan
-        Densities of the examination.
+        The examination, which has the densities of tissues.
     """
     count = 0 if rng.random() < _NONE else int(min(_MOST, 1 + rng.poisson(_MORE)))
     if count == 0 or not liver.any():
@@ -102,7 +104,7 @@ def grow_lesions(
         look = replace(look, softness=max(look.softness, _LEAST_SOFTNESS_MM))
         added = look.contrast(depth.ravel(), site.coarse[window].ravel(), site.fine[window].ravel())
         added = added.reshape(depth.shape) + _inner_life(site, window, depth, look.core, radius, rng)
-        # Readers include some of the surroundings in a lesion.
+        # Readers draw a lesion with some of its surroundings.
         inside = (depth > rng.uniform(*TRAINING.margin_mm)) & allowed
         beyond = inside & (share[window] < 0.5)
         hu[window][beyond] = scan.hu[Tissue.LIVER]
@@ -116,7 +118,7 @@ def grow_lesions(
 def _placed(
     site: _Site, taken: Mask, radius: float, rng: np.random.Generator
 ) -> tuple[Window, Floats, Mask] | None:
-    """Find space. Return the window, the depth below the lesion's surface in mm, and the allowed voxels."""
+    """Find space. Return the window, the depth in mm below the lesion's surface, and the permitted voxels."""
     large = radius > _LARGE_MM
     for _ in range(_TRIALS):
         places = site.surface if large and rng.random() < 0.6 else site.voxels
@@ -136,7 +138,7 @@ def _placed(
 def _shape(
     site: _Site, center: NDArray[np.intp], radius: float, rng: np.random.Generator
 ) -> tuple[Window, Floats]:
-    """Return a turned, roughened, sometimes lobulated ellipsoid as depth in mm."""
+    """Return a window, and the depth in mm below the surface of a rough, sometimes lobulated ellipsoid."""
     reach = int(np.ceil(1.5 * radius / SPACING_MM)) + 2
     window: Window = tuple(  # type: ignore[assignment]
         slice(max(0, int(at) - reach), min(n, int(at) + reach + 1))
@@ -163,7 +165,7 @@ def _shape(
 def ellipsoid_norm(
     at: Sequence[NDArray[np.float64]], turn: NDArray[np.float64], axes: NDArray[np.float64]
 ) -> Floats:
-    """Return the norm of a turned ellipsoid at points (z, y, x): below 1 inside, 1 on the surface."""
+    """Return the norm of points (z, y, x): below 1 inside a turned ellipsoid, 1 on the surface."""
     turned = [sum(turn[row, column] * at[column] for column in range(3)) / axes[row] for row in range(3)]
     norm: Floats = np.sqrt(sum(part**2 for part in turned)).astype(np.float32)
     return norm
@@ -172,7 +174,7 @@ def ellipsoid_norm(
 def _inner_life(
     site: _Site, window: Window, depth: Floats, core: float, radius: float, rng: np.random.Generator
 ) -> Floats:
-    """Return the inner structure of large lesions: mosaics, necroses, calcified rims."""
+    """Return the HU to add for a large lesion's inner structure: mosaic, necrosis, calcified rim."""
     added = np.zeros(depth.shape, np.float32)
     if radius < _LARGE_MM:
         return added

@@ -1,7 +1,7 @@
-"""Draw one training sample of the lesion finder from a subject and a random generator.
+"""Draw one training sample of the lesion finder from a `Subject` and a random generator.
 
-The anatomy comes from a training geometry, without the lesions of the geometry. Every sample grows its own
-lesions. So no two samples share a lesion, and few anatomies are enough.
+The anatomy comes from a training geometry, without the lesions of the geometry. Every sample gets its own
+random lesions. So no two samples share a lesion, and few anatomies are enough.
 """
 
 from __future__ import annotations
@@ -28,31 +28,32 @@ _IN_PLANE = 2  # source pixels of 1.5 mm per voxel
 _SHIFT_MM = 30.0
 _STEPS = (SPACING_MM,) * 3
 _TISSUE_STEPS = (SPACING_MM, SPACING_MM / _IN_PLANE, SPACING_MM / _IN_PLANE)
-# A lesion of this volume has weight 1. Weights are proportional to 1 / sqrt(volume), within the limits.
+# A lesion of this volume has weight 1. Weights are proportional to 1 / sqrt(volume), within the limits
+# `_WEIGHTS`.
 _COMMON_ML = 6.0
 _WEIGHTS = (0.6, 3.0)
 _VOXEL_ML = SPACING_MM**3 / 1000.0
 EXACT_HU = (-45.0, 160.0)
-"""The densities in HU that every source of data shows correctly. Some real CTs have only this window."""
+"""The range of HU that all training data show correctly. Some real CTs are clipped to this range."""
 CLIPPED = 0.5
-"""The part of the samples that is clipped to `EXACT_HU` if phantoms and real CTs are mixed.
+"""The part of the samples that are clipped to `EXACT_HU` if training mixes phantoms and real CTs.
 
-So networks do not learn to distinguish the sources.
+So networks do not learn to distinguish phantoms from real CTs.
 """
 
 
 @dataclass(frozen=True)
 class LesionSample:
-    """A training sample of the network.
+    """A training sample of the lesion finder's network.
 
     Attributes
     ----------
     channels
         ``(5, Z, Y, X)`` of `to_lesion_channels`.
     masks
-        ``(2, Z, Y, X)``: the liver (with its lesions, and with thin fat between its parts), and the lesions.
+        ``(2, Z, Y, X)``: first the liver, with its lesions and with thin fat in its clefts; then the lesions.
     weight
-        ``(Z, Y, X)`` weight of the lesion's cross-entropy, so that small lesions count as much as large ones.
+        ``(Z, Y, X)`` weights for the cross-entropy of lesions. With them, small lesions count more.
     """
 
     channels: Floats
@@ -61,9 +62,9 @@ class LesionSample:
 
 
 def draw_lesion_sample(subject: Subject, rng: np.random.Generator, clipped: float = 0.0) -> LesionSample:
-    """Draw a view of the liver, lesions, and the appearance of both.
+    """Draw the part of the body around the liver, random lesions, and the densities of both.
 
-    `clipped` is the part of all samples that are clipped to `EXACT_HU`.
+    `clipped` is the probability that the sample is clipped to `EXACT_HU`.
     """
     tissue = _resampled(subject, rng)
     counted = cut_clefts(tissue, _TISSUE_STEPS, rng)
@@ -86,7 +87,7 @@ def draw_lesion_sample(subject: Subject, rng: np.random.Generator, clipped: floa
 
 
 def _resampled(subject: Subject, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Return tissues at twice the sample's in-plane resolution, stretched and shifted. Outside is air."""
+    """Return tissues at twice the sample's in-plane resolution, stretched and shifted. Outside lies air."""
     geometry = subject.geometry
     stretch = rng.uniform(0.85, 1.2) * rng.uniform(0.93, 1.07, 3)
     places = []
@@ -113,7 +114,7 @@ def _voxel_means(values: Floats) -> Floats:
 
 
 def clipped_now_and_then(hu: Floats, rng: np.random.Generator, part: float) -> Floats:
-    """Clip densities to `EXACT_HU` with the probability `part`, independent of the source."""
+    """Clip densities to `EXACT_HU` with probability `part`, for phantoms and for real CTs."""
     clip = part > 0 and rng.random() < part
     return np.clip(hu, *EXACT_HU) if clip else hu
 
@@ -127,7 +128,7 @@ def mark_lesion(window: Window, inside: Mask, lesion: Mask, weight: Floats) -> N
 
 
 def _scanned(hu: Floats, scan: Scan, rng: np.random.Generator) -> Floats:
-    """Return a scan at 3 mm: partial volume, point spread, uneven calibration, noise."""
+    """Add scanner effects at 3 mm to densities: partial volume, point spread, uneven calibration, noise."""
     below, above = np.concatenate([hu[:1], hu[:-1]]), np.concatenate([hu[1:], hu[-1:]])
     hu = (1 - 2 * scan.slice_share) * hu + scan.slice_share * (below + above)
     along_z = rng.uniform(0.2, 0.9) if rng.random() < 0.3 else 0.2

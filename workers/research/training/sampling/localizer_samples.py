@@ -1,4 +1,4 @@
-"""Draw one training sample of the localizer from a subject and a random generator."""
+"""Draw one training sample of the localizer from a `Subject` and a random generator."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from workers.research.training.geometries import Subject
 
 #: Rows and columns of a sample: 288 x 384 mm.
 PLANE = (48, 64)
-#: Possible numbers of slices of 6 mm in a sample: 144 to 288 mm of a body.
+#: Possible numbers of 6 mm slices in a sample. They show 144 to 288 mm of a body.
 HEIGHTS = (24, 32, 40, 48)
 
 
@@ -31,10 +31,10 @@ class LocalizerSample:
 
 
 def draw_localizer_sample(subject: Subject, rng: np.random.Generator, height: int) -> LocalizerSample:
-    """Draw an appearance, a deformation and a coverage at 6 mm.
+    """Draw random densities, a deformation of the body, and the part of the body that is scanned, at 6 mm.
 
-    A scan begins and ends anywhere in the body, so livers may lack their tip or their dome. Only the upper
-    end is padded with air, by less than the network's stride, as in inference.
+    A scan can begin and end anywhere in the body. So the tip or the dome of a liver may be missing. Only the
+    upper end is padded with air. The padding is smaller than the network's stride, as in inference.
 
     Parameters
     ----------
@@ -54,7 +54,7 @@ def draw_localizer_sample(subject: Subject, rng: np.random.Generator, height: in
         hu[(lesion == number) & parenchyma] += scan.looks[int(number) - 1].core
     hu += scan.texture[tissue] * rng.standard_normal(shape, dtype=np.float32) * np.float32(0.6)
     liver = np.isin(tissue, LIVER_TISSUES)
-    # The tissues are nearest neighbours. The blur imitates the average over 6 mm.
+    # Tissues were resampled by nearest neighbour. The blur imitates the average over 6 mm.
     hu = ndi.gaussian_filter(hu, rng.uniform(0.35, 0.75))
     noise = scan.noise_hu * rng.uniform(0.1, 0.6)
     hu += np.float32(noise) * rng.standard_normal(shape, dtype=np.float32)
@@ -67,7 +67,7 @@ def draw_localizer_sample(subject: Subject, rng: np.random.Generator, height: in
 def _resampled(
     subject: Subject, shape: tuple[int, int, int], rng: np.random.Generator
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Return tissue and lesion numbers at 6 mm, stretched, tilted and shifted. Edges are repeated."""
+    """Return tissues and lesion numbers at 6 mm, stretched, tilted and shifted. Outside, edges repeat."""
     geometry = subject.geometry
     strides = [max(1, round(SPACING_MM / step)) for step in geometry.spacing_mm]
     window = tuple(slice(stride // 2, None, stride) for stride in strides)

@@ -1,4 +1,4 @@
-"""Draw the prompt of an outliner's sample: a loose box, or an earlier outline with its box.
+"""Draw the prompt of a training sample of the lesion outliner: a loose box, or an earlier mask with its box.
 
 Samples from phantoms and from real CTs share this module.
 """
@@ -17,14 +17,14 @@ from workers.uair.grids import tight_box
 #: Slices and cells of a sample.
 SHAPE = (24, 64, 64)
 LEAST_CELLS = 10
-"""A lesion with fewer cells gives no sample. An earlier outline with fewer cells is not used."""
+"""A lesion with fewer cells gives no sample. An earlier mask with fewer cells is not used as a prompt."""
 _KNOWN = 0.6
 _NEVER = 12.0
 
 
 @dataclass(frozen=True)
 class OutlineSample:
-    """A training sample of the outliner.
+    """A training sample of the lesion outliner.
 
     Attributes
     ----------
@@ -43,7 +43,7 @@ class OutlineSample:
 
 @dataclass(frozen=True)
 class Cells:
-    """Sizes of a sample's cells in mm: side in plane, distance of slices."""
+    """Sizes of a sample's cells in mm: side of a cell in plane, and distance of slices."""
 
     cell_mm: float
     step_mm: float
@@ -61,7 +61,7 @@ class Cells:
 def asked(
     crop: Cells, hu: Floats, depth: Floats, lesion: Mask, radius: float, rng: np.random.Generator
 ) -> OutlineSample:
-    """Return the sample: a random prompt, and the slices around the prompt's box, padded at the end.
+    """Return the sample: a random prompt, and the slices around its box, with padding after the last slice.
 
     Parameters
     ----------
@@ -74,7 +74,7 @@ def asked(
     lesion
         The lesion's mask; not empty.
     radius
-        Its approximate radius in mm.
+        The lesion's approximate radius in mm.
     """
     known = _earlier(crop, depth, radius, rng) if rng.random() < _KNOWN else None
     if known is not None and (known > 0.5).sum() < LEAST_CELLS:
@@ -96,10 +96,10 @@ def asked(
 
 
 def _earlier(crop: Cells, depth: Floats, radius: float, rng: np.random.Generator) -> Floats:
-    """Return the probability of an outline with typical errors: shifted, uneven, partial."""
+    """Return the lesion's probability from an earlier mask with typical errors: shifted, uneven, partial."""
     error = crop.field(rng, max(4.0, rng.uniform(0.5, 1.5) * radius)) * rng.uniform(0.0, 0.35) * radius
     error += rng.normal(0.0, 0.15) * radius
-    if rng.random() < 0.3:  # the outline covers only a part of the lesion
+    if rng.random() < 0.3:  # the earlier mask covers only a part of the lesion
         facing = rng.normal(size=3)
         facing /= np.linalg.norm(facing)
         at = np.meshgrid(
@@ -113,7 +113,7 @@ def _earlier(crop: Cells, depth: Floats, radius: float, rng: np.random.Generator
 
 
 def _box(mask: Mask, rng: np.random.Generator, *, loose: bool) -> Window:
-    """Return a box around a mask. Its faces have random errors, as in boxes of people and finders."""
+    """Return a box around a mask. Its faces have random errors, like boxes from people and lesion finders."""
     tight = tight_box(mask)
     parts = []
     away, spread = (rng.uniform(0.0, 0.12), rng.uniform(0.02, 0.1)) if loose else (0.0, 0.02)

@@ -1,9 +1,9 @@
-"""Draw one training sample of the lesion outliner from a subject and a random generator.
+"""Draw one training sample of the lesion outliner from a `Subject` and a random generator.
 
-The anatomy comes from a training geometry, without the lesions of the geometry. Every sample grows its own
-lesion on the cells of its own crop, so the lesion's surface is as fine as the cells. The prompt is a loose
-box, or an earlier outline with its box. In the method, such an outline comes from a finder or from a reader's
-selection.
+The anatomy comes from a training geometry, without the lesions of the geometry. Every sample gets its own
+random lesion on the cells of its own crop. So the lesion's surface is as fine as the cells. The prompt is a
+loose box, or an earlier mask with its box. In the real method, an earlier mask comes from the lesion finder
+or from a reader's pick.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _NEIGHBOURS = 0.45
 
 @dataclass(frozen=True)
 class _Crop(Cells):
-    """Cells of a crop around a point in the body, with the tissue at twice the cells' resolution."""
+    """Cells of a crop around a point in the body. In plane, the tissue has twice the cells' resolution."""
 
     tissue: NDArray[np.uint8]
 
@@ -51,9 +51,9 @@ class _Crop(Cells):
 
 
 def draw_outline_sample(subject: Subject, rng: np.random.Generator, clipped: float = 0.0) -> OutlineSample:
-    """Draw a place in the liver, a lesion there, the appearance of both, and a prompt.
+    """Draw a place in the liver, a lesion at this place, the densities of both, and a prompt.
 
-    `clipped` is the part of all samples that are clipped to `EXACT_HU`.
+    `clipped` is the probability that the sample is clipped to `EXACT_HU`.
     """
     scan = Scan.draw(rng, 0, setting=TRAINING)
     for _ in range(_TRIALS):
@@ -75,7 +75,7 @@ def draw_outline_sample(subject: Subject, rng: np.random.Generator, clipped: flo
 
 
 def _cropped(subject: Subject, radius: float, rng: np.random.Generator) -> _Crop:
-    """Return tissues around a voxel of the liver, with air outside of the geometry."""
+    """Return the tissues around a voxel of the liver. Outside of the geometry lies air."""
     geometry = subject.geometry
     places = subject.surface_voxels if rng.random() < _SURFACE else subject.liver_voxels
     center = places[rng.integers(len(places))] + rng.uniform(0, 1, 3)
@@ -96,7 +96,7 @@ def _cropped(subject: Subject, radius: float, rng: np.random.Generator) -> _Crop
 
 
 def _allowed(crop: _Crop, liver: Mask, radius: float, rng: np.random.Generator) -> Mask:
-    """Return the possible places of a lesion: the liver, and sometimes tissue that it displaces."""
+    """Return the possible places of a lesion: the liver, and sometimes tissue that the lesion displaces."""
     if radius > _LARGE_MM and rng.random() < _BULGES:
         yielding = np.isin(crop.tissue, YIELDING).astype(np.float32)
         return np.asarray(liver | (crop.means(yielding) > 0.5))
@@ -104,7 +104,7 @@ def _allowed(crop: _Crop, liver: Mask, radius: float, rng: np.random.Generator) 
 
 
 def _solid(crop: _Crop, center: Triple, radius: float, rng: np.random.Generator) -> Floats:
-    """Return a turned, roughened, sometimes lobulated ellipsoid as depth in mm on the crop's cells."""
+    """Return each cell's depth in mm below the surface of a rough, turned, sometimes lobulated ellipsoid."""
     spread = 0.25 if rng.random() < 0.7 else 0.45
     at = np.meshgrid(
         *((np.arange(n) + 0.5 - n / 2) * s - c for n, s, c in zip(SHAPE, crop.spacing, center, strict=True)),
@@ -134,7 +134,7 @@ def _drawn(
     radius: float,
     rng: np.random.Generator,
 ) -> tuple[Floats, Mask]:
-    """Return noiseless HU with all lesions, and the mask of the wanted lesion."""
+    """Return the noiseless HU with all lesions, and the mask of the lesion that the sample must segment."""
     drowned = np.repeat(np.repeat(depth > 1, _FINER, axis=1), _FINER, axis=2)
     crop.tissue[drowned & np.isin(crop.tissue, LIVER_VESSELS)] = Tissue.LIVER
     coarse, fine = crop.field(rng, 21.0), crop.field(rng, 6.0)
@@ -185,7 +185,7 @@ def _paint(
 
 
 def _scanned(hu: Floats, crop: _Crop, scan: Scan, rng: np.random.Generator) -> Floats:
-    """Return a scan on the cells: partial volume, point spread, noise, streaks."""
+    """Add scanner effects to the cells' densities: partial volume, point spread, noise, streaks."""
     below, above = np.concatenate([hu[:1], hu[:-1]]), np.concatenate([hu[1:], hu[-1:]])
     share = scan.slice_share * min(1.0, 3.0 / crop.step_mm)
     hu = (1 - 2 * share) * hu + share * (below + above)

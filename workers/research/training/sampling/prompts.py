@@ -19,7 +19,7 @@ Box = NDArray[np.float64]
 
 
 def draw_box(mask: Mask, kind: TargetKind, organ_box: Box, rng: np.random.Generator) -> Box:
-    """Draw a box (x0, y0, x1, y1), half-open pixels of the view, around a mask ``(256, 256)``.
+    """Draw a box (x0, y0, x1, y1) around a mask ``(256, 256)``, in half-open pixels of the image.
 
     About a third of the liver's boxes surround the whole organ, because the method uses the same 3-D box on
     all slices. At least a tenth of all boxes are exact. The other boxes are loose, jittered, or far off.
@@ -44,7 +44,7 @@ def draw_box(mask: Mask, kind: TargetKind, organ_box: Box, rng: np.random.Genera
 
 
 def ordered(box: Box) -> Box:
-    """Return the box with sides of at least 3 pixels, and at most 20 pixels beyond the view."""
+    """Return the box with sides of at least 3 pixels. It reaches at most 20 pixels beyond the image."""
     low = np.minimum(box[:2], box[2:] - _SHORTEST_SIDE)
     high = np.maximum(box[2:], low + _SHORTEST_SIDE)
     return np.clip(np.concatenate([low, high]), -_BEYOND, INPUT_SIZE + _BEYOND)
@@ -53,7 +53,7 @@ def ordered(box: Box) -> Box:
 def draw_points(
     mask: Mask, box: Box, rng: np.random.Generator
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Draw up to two clicks: inside the target, or in its box but outside the target.
+    """Draw up to two clicks. A click lies inside the target, or outside the target but in its box.
 
     Returns
     -------

@@ -1,7 +1,7 @@
 """Draw one training sample of the lesion outliner from real tumours and a random generator.
 
-A tumour is turned within its slices, mirrored and scaled. Its slices stay the slices of the scan. Contrast,
-sharpness and noise vary. Prompts are drawn as for phantoms.
+A tumour is turned within its slices, mirrored and scaled. No slices are interpolated. Contrast, sharpness and
+noise vary. Prompts are drawn as for phantoms.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _BOX_DEVIATION = 0.29
 
 
 def draw_real_outline_sample(tumours: RealTumours, rng: np.random.Generator) -> OutlineSample:
-    """Draw a tumour, a view of it, the settings of the scan, and a prompt."""
+    """Draw a tumour, the crop around the tumour, changes of contrast, sharpness and noise, and a prompt."""
     for _ in range(_TRIALS):
         tumour = tumours.draw(rng)
         crop, hu, lesion = _view(tumour, rng)
@@ -65,7 +65,8 @@ def _view(tumour: RealTumour, rng: np.random.Generator) -> tuple[Cells, Floats, 
         np.stack([_plane(values[k].astype(np.float32), turn, centre, blur) for k in slices])
         for values in (tumour.hu, tumour.inside)
     )
-    # Beyond the tumour's scan, a slice is repeated. The repetitions contain no tumour.
+    # Beyond each end of the tumour's stored crop, the end slice is repeated. The repeated slices contain no
+    # tumour.
     share[(slices[1:] == slices[:-1]).nonzero()[0] + 1] = 0.0
     return crop, hu, share > 0.5
 
@@ -73,7 +74,7 @@ def _view(tumour: RealTumour, rng: np.random.Generator) -> tuple[Cells, Floats, 
 def _plane(
     values: Floats, turn: NDArray[np.float64], centre: NDArray[np.float64], blur: list[float]
 ) -> Floats:
-    """Return the means over the cells of a slice."""
+    """Return the mean of the values over each cell of one slice."""
     offset = centre - turn @ (np.asarray(SHAPE[1:]) / 2 - 0.5)
     smooth = ndi.gaussian_filter(values, blur, truncate=3.0)
     seen: Floats = ndi.affine_transform(smooth, turn, offset, SHAPE[1:], order=1, mode="nearest")
@@ -88,7 +89,7 @@ def _turn(rng: np.random.Generator) -> NDArray[np.float64]:
 
 
 def _scanned_again(hu: Floats, liver_hu: float, crop: Cells, rng: np.random.Generator) -> Floats:
-    """Return the scan with changed contrast, sharpness and noise."""
+    """Return the densities with changed contrast, sharpness and noise."""
     excess = (hu - np.float32(liver_hu)) * np.float32(rng.uniform(0.8, 1.25))
     if rng.random() < 0.3:
         blur = rng.uniform(0.3, 1.0) / crop.cell_mm

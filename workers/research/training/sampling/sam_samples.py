@@ -1,4 +1,4 @@
-"""Draw one training sample of the promptable model from a subject and a random generator."""
+"""Draw one training sample of the promptable model from a `Subject` and a random generator."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class SamSample:
 
 
 def draw_sam_sample(subject: Subject, rng: np.random.Generator, prompts: int) -> SamSample:
-    """Draw a slice, an appearance, a view and prompts at random."""
+    """Draw at random: a slice, the densities of its tissues, the image section to show, and prompts."""
     scan = Scan.draw(rng, subject.geometry.lesions.count, setting=TRAINING)
     for _ in range(_TRIALS):
         z = draw_slice(subject, rng)
@@ -73,7 +73,7 @@ def draw_sam_sample(subject: Subject, rng: np.random.Generator, prompts: int) ->
 
 
 def draw_slice(subject: Subject, rng: np.random.Generator) -> int:
-    """Return the index of a random slice: often through a lesion, nearly always through the liver."""
+    """Return the index of a random slice. It often cuts a lesion, and nearly always cuts the liver."""
     if subject.lesion_slices and rng.random() < 0.55:
         return int(rng.choice(subject.lesion_slices[rng.integers(len(subject.lesion_slices))]))
     if rng.random() < 0.9:
@@ -82,9 +82,10 @@ def draw_slice(subject: Subject, rng: np.random.Generator) -> int:
 
 
 def noiseless(subject: Subject, z: int, scan: Scan, rng: np.random.Generator) -> tuple[Floats, Floats]:
-    """Return a slice and the mean of its neighbours with partial volume along z, HU, ``(Y, X)`` each.
+    """Return two ``(Y, X)`` images in HU without noise: a slice, and the mean of its two neighbours.
 
-    Neighbours are one or two slices (3 or 6 mm) away, because thicker slices are common.
+    Both images have partial volume along z. The neighbours are one or two slices (3 or 6 mm) away, because
+    real CTs often have thicker slices.
     """
     geometry = subject.geometry
     reach = 1 if rng.random() < 0.7 else 2

@@ -29,7 +29,7 @@ class SliceSample:
 
 
 def draw_slice_sample(subject: Subject, rng: np.random.Generator) -> SliceSample:
-    """Draw a slice, an appearance, and a view of the body or of the liver's surroundings."""
+    """Draw a slice, the densities of its tissues, and an image section: the body or the liver's region."""
     scan = Scan.draw(rng, subject.geometry.lesions.count, setting=TRAINING)
     z = draw_slice(subject, rng)
     view = draw_view(subject, [], rng)

@@ -1,4 +1,4 @@
-"""The possible targets of a sample: liver, single lesions, and other organs for generality."""
+"""The possible targets of a sample: liver, single lesions, and other organs to make the model general."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from workers.research.training.geometries import Subject
 
 _MIN_PIXELS = 20
 _MIN_LESION_PIXELS = 4
-# A lesion is large if it is deeper than this somewhere in the slice.
+# A lesion is large if some voxel of the slice lies deeper than this below the lesion's surface.
 _LARGE_MM = 4.0
 
 
 class TargetKind(StrEnum):
-    """The kind of a target. The kind determines frequency and prompts."""
+    """The kind of a target. It determines how often the target is drawn, and its prompts."""
 
     LIVER = "liver"
     LESION = "lesion"
@@ -60,7 +60,8 @@ def targets_of(subject: Subject, z: int, rng: np.random.Generator) -> list[Targe
     """Return the targets in slice `z`.
 
     A lesion's outline is moved by -1.8 to 0.3 mm, because the outlines of two readers differ. Negative values
-    move it outwards: readers often include the rim. The outlines of small lesions move less.
+    move the outline outwards, because readers often include the rim. The outlines of small lesions move less
+    than the outlines of large lesions.
     """
     geometry = subject.geometry
     found: list[Target] = []

@@ -1,4 +1,4 @@
-"""Put a real tumour into another liver: turned, scaled, blended at its edge, with its own texture."""
+"""Put a real tumour into another patient's liver. The tumour is turned, scaled and blended at its edge."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from workers.models.lesion_net import SPACING_MM
 from workers.phantoms.fields import Floats, Mask, Window
 from workers.research.training.real_cases import STEP_MM, RealCase
 
-# Smallest and largest tumour in voxels of the donor: about 5 to 60 mm.
+# Smallest and largest volume of a tumour, in voxels of the donor's CT. They are diameters of about 5 and 60
+# mm.
 _SIZES = (10, 15000)
 _TRIALS = 8
 _LEAST_INSIDE = 0.7
@@ -31,9 +32,10 @@ def transplant(
     donor
         The patient with the tumour. The tumour keeps its density relative to the donor's liver.
     hu, liver, tumour
-        ``(Z, Y, X)`` at `SPACING_MM`: the receiving scan, its liver with tumours, its tumours.
+        ``(Z, Y, X)`` at `SPACING_MM`: the HU of the receiving scan, the mask of its liver with tumours, and
+        the mask of its tumours.
     liver_hu
-        The receiving liver's density.
+        The density of the receiving liver in HU.
     """
     sizes = np.bincount(donor.tumours.ravel())[1:]
     fitting = np.flatnonzero((sizes >= _SIZES[0]) & (sizes <= _SIZES[1])) + 1
@@ -61,7 +63,7 @@ def transplant(
 def _turned(donor: RealCase, number: int, rng: np.random.Generator) -> tuple[Floats, Floats]:
     """Return a tumour's density minus the donor's liver density, and the part of each voxel that is tumour.
 
-    Both arrays are at 3 mm, turned and scaled.
+    Both arrays have voxels of 3 mm. The tumour is turned and scaled.
     """
     window = ndi.find_objects(donor.tumours)[number - 1]
     wide = tuple(

@@ -1,4 +1,4 @@
-"""The square view of a slice in a sample: its place, its resampling and its noise."""
+"""The view of a slice in a sample: a square image section. Draw its place, resample it and add noise."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from workers.research.training.sampling.targets import Target, TargetKind
 
 Matrix = NDArray[np.float64]
 
-# Above this sigma (pixels), noise is drawn from splines. Their basis function has a sigma of 0.577 times the
-# distance of the knots. Filtering would take longer than all other steps of the sample.
+# Above this sigma (pixels), noise is drawn from splines. The splines' basis function has a sigma of 0.577
+# times the distance of the knots. Filtered noise would take longer than all other steps of the sample.
 _WIDE_NOISE = 3.0
 _SPLINE_SIGMA = 0.577
 
@@ -49,8 +49,8 @@ class View:
     def resample(self, planes: Floats, outside: float, crisp: bool = True) -> Floats:
         """Resample planes ``(n, Y, X)`` to ``(n, 256, 256)``.
 
-        If `crisp` is set, then the interpolation of magnified images is bicubic. Outside of the source, the
-        value is `outside`.
+        If `crisp` is set, then the interpolation of magnified images is bicubic, otherwise bilinear. Pixels
+        outside of the source get the value `outside`.
         """
         height, width = planes.shape[1:]
         # grid_sample (align_corners=False) counts edges from -1 to 1
@@ -77,7 +77,7 @@ class View:
 
 
 def draw_view(subject: Subject, targets: list[Target], rng: np.random.Generator) -> View:
-    """Draw a random view of a lesion (as in refinement), any target, the liver, or the whole slice."""
+    """Draw a random view around a lesion, around any target, around the liver, or of the whole slice."""
     spacing = subject.geometry.spacing_mm[1:]
     lesions = [target for target in targets if target.kind is TargetKind.LESION]
     if lesions and rng.random() < 0.6:
@@ -101,7 +101,7 @@ def draw_view(subject: Subject, targets: list[Target], rng: np.random.Generator)
 def _around(
     mask: Mask, spacing: tuple[float, float], rng: np.random.Generator
 ) -> tuple[tuple[float, float], float]:
-    """Return centre (y, x) mm and side mm of a view of 1.5 to 5 times the mask's extent."""
+    """Return centre (y, x) and side of a view, in mm. The side is 1.5 to 5 times the mask's extent."""
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     extent = max((np.ptp(rows) + 1) * spacing[0], (np.ptp(columns) + 1) * spacing[1])
     side = float(np.clip(extent * np.exp(rng.uniform(np.log(1.5), np.log(5.0))), 40.0, 420.0))
@@ -111,7 +111,7 @@ def _around(
 
 
 def _overview(subject: Subject, rng: np.random.Generator) -> tuple[tuple[float, float], float]:
-    """Return centre (y, x) mm and side mm of a view of the liver's box or of the whole slice."""
+    """Return centre (y, x) and side, in mm, of a view of the liver's box or of the whole slice."""
     _, spacing_y, spacing_x = subject.geometry.spacing_mm
     _, height, width = subject.geometry.tissue.shape
     if rng.random() < 0.5:
@@ -126,9 +126,9 @@ def _overview(subject: Subject, rng: np.random.Generator) -> tuple[tuple[float, 
 
 
 def show(view: View, middle: Floats, neighbours: Floats, scan: Scan, rng: np.random.Generator) -> Floats:
-    """Return the HU ``(2, 256, 256)`` of a view with noise: the slice, and the mean of its neighbours.
+    """Return the HU ``(2, 256, 256)`` with noise inside a view: the slice, and the mean of its neighbours.
 
-    `middle` and `neighbours` are noiseless ``(Y, X)``.
+    `middle` is the slice and `neighbours` the mean, both ``(Y, X)`` without noise.
     """
     blurred = [ndi.gaussian_filter(plane, scan.blur) for plane in (middle, neighbours)]
     seen = view.resample(np.stack(blurred), AIR_HU)
