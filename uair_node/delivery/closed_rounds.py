@@ -16,7 +16,7 @@ from uair_node.context import Context
 
 
 def close_rounds_at(context: Context, destination: str) -> None:
-    """Make the withdrawal of closed rounds due for each case whose newest round is at `destination`."""
+    """Make the withdrawal of closed rounds due for each case whose newest round reached `destination`."""
     if destination not in context.withdrawing_each_round:
         return
     waiting = select(Case.id).join(Case.rounds).distinct()

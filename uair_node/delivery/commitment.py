@@ -118,7 +118,7 @@ def _ask(context: Context, destination: Destination) -> None:
         rows = session.scalars(unasked.options(joinedload(Delivery.result))).all()
         now = database_now(session)
         for row in rows:
-            # Recorded before the request is sent, because the report can arrive before its answer.
+            # Recorded before the request is sent, because the report can come before the response.
             row.transaction_uid, row.commitment_asked_at = transaction_uid, now
         instances = [(row.result.sop_class_uid, row.result.sop_instance_uid) for row in rows]
     if not instances:

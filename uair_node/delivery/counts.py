@@ -1,4 +1,4 @@
-"""Count deliveries by destination and state, for pages and metrics."""
+"""Count deliveries by destination and state, for the console and for metrics."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ _UNCONFIRMED = tuple(state for state in DeliveryState if state != DeliveryState.
 def count_deliveries(session: Session) -> dict[tuple[str, str], int]:
     """Return the number of deliveries for each destination and state.
 
-    The confirmed deliveries are those of the last 24 hours. To count all of them for each page would take
-    too long.
+    Only deliveries that were confirmed in the last 24 hours count as confirmed. To count all confirmed
+    deliveries at each call would take too long.
     """
     number = func.count()
     waiting = (

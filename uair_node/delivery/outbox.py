@@ -1,4 +1,4 @@
-"""The outbox: a row for each object and destination, pending until the destination has confirmed it."""
+"""The outbox: a row for each object and destination, pending until the destination confirms the object."""
 
 from __future__ import annotations
 
@@ -129,7 +129,8 @@ def _close_or_retry(context: Context, destination: AnyDestination, attempt: int,
         if not left:
             work_items.close(item)
             return
-        # Rows without an attempt arrived during the sending. If all are such rows, they are sent at once.
+        # Rows without an attempt were added during the sending. If no other row is pending, they are sent at
+        # once.
         delay_s = work_items.back_off(context.settings.delivery, attempt) if tried_before else 0.0
         work_items.postpone(session, item, delay_s, failure)
 

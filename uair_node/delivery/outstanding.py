@@ -45,7 +45,7 @@ def final_words(session: Session, case: Case) -> str:
 
 
 def final_outstanding(session: Session, cases: Sequence[Case]) -> dict[int, str]:
-    """Return words for the missing deliveries of accepted cases, by case id. It omits complete cases."""
+    """Return case id -> words for the missing delivery, for each accepted case that is not complete."""
     accepted = [case.id for case in cases if case.state == CaseState.ACCEPTED]
     writing = select(WorkItem.case_id).where(
         WorkItem.kind == WorkKind.FINISH, WorkItem.open, WorkItem.case_id.in_(accepted)

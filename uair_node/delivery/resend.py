@@ -24,8 +24,8 @@ def resend(session: Session, case: Case, destination: str, *, everything: bool) 
     Raises
     ------
     InputError
-        ``nothing-to-send``: the case has no such object for this destination. ``result-deleted``:
-        retention has deleted all the files.
+        ``nothing-to-send``: the case has no object to send to this destination. ``result-deleted``: retention
+        has deleted all the files.
     """
     rows = session.scalars(
         select(Delivery)

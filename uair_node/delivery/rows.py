@@ -1,4 +1,4 @@
-"""Change a delivery's row according to the peer's answer. All kinds of destination use this module."""
+"""Change a delivery's row according to the peer's response. All kinds of destination use this module."""
 
 from __future__ import annotations
 

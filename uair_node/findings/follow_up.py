@@ -15,7 +15,7 @@ from math import exp, hypot, inf, log
 from typing import Any
 
 LEAST_MM = 10.0
-"""The least longest axial diameter in mm of a measurable lesion (RECIST 1.1, 3.1; slices up to 5 mm)."""
+"""A measurable lesion has at least this longest axial diameter in mm (RECIST 1.1, 3.1; slices to 5 mm)."""
 MOST_TARGETS = 2
 """The most target lesions in one organ (RECIST 1.1, 3.1.2)."""
 PARTIAL_RESPONSE = -0.30
@@ -23,7 +23,7 @@ PARTIAL_RESPONSE = -0.30
 PROGRESSION = 0.20
 """PD: change of the sum of diameters since its smallest value (nadir), as a fraction."""
 PROGRESSION_MM = 5.0
-"""PD: the least change of the sum of diameters since its smallest value, in mm."""
+"""PD: the least increase of the sum of diameters since its smallest value, in mm."""
 PARTIAL_RESPONSE_VOLUME = (1 + PARTIAL_RESPONSE) ** 3 - 1
 """PR by volume: -65.7 %."""
 PROGRESSION_VOLUME = (1 + PROGRESSION) ** 3 - 1
@@ -33,10 +33,10 @@ PROGRESSION_VOLUME = (1 + PROGRESSION) ** 3 - 1
 OTHER_PREFERENCE_MM = 0.5
 """The least difference of drawn radii in mm that counts as another preference of the reader.
 
-Such a difference alone changes the volume of a ball of 20 mm by 16 %.
+This difference alone changes the volume of a ball with a diameter of 20 mm by 16 %.
 """
 _SIZES = ("most inclusive", "inclusive", "in between", "tight", "tightest")
-"""Kinds of candidates that describe size, so they have the same meaning in each case.
+"""Kinds (characters) of candidates that describe size. They have the same meaning in each case.
 
 All other kinds are relative to an earlier pick.
 """
@@ -98,8 +98,8 @@ class Link:
     def volume_change_range(self) -> tuple[float, float] | None:
         """Interval of `volume_change`; None unless both volumes have an interval.
 
-        The errors of the two volumes are assumed to be independent. So the squares of the half-widths are
-        added, on the scale of logarithms.
+        The errors of the two volumes are assumed to be independent. So on a logarithmic scale, the squares of
+        the intervals' half-widths are added.
         """
         if not self.earlier_ml or not self.ml or self.earlier_ml_range is None or self.ml_range is None:
             return None
@@ -133,7 +133,7 @@ def _half_width(interval: tuple[float, float]) -> float:
 
 @dataclass(frozen=True)
 class TimePoint:
-    """The measurements of the target lesions in a study.
+    """The measurements of a study, for the course over several studies.
 
     Parameters
     ----------
@@ -180,7 +180,7 @@ class EqualPreference:
     Parameters
     ----------
     round, k, kind
-        Round and number of the candidate, and its kind.
+        Round, number and kind (character) of the candidate.
     lesion_ml
         Tracking UID -> volume in ml, for each lesion of the candidate.
     """
@@ -255,7 +255,7 @@ class FollowUp:
     def change_at_equal_preference(self, link: Link) -> float | None:
         """Return the change of a lesion's volume if the lesion were drawn as in the earlier study.
 
-        The change is a fraction of the earlier volume. It is None if it is unknown.
+        The result is a fraction of the earlier volume, or None if the change is unknown.
         """
         ml = self.equal_taste.lesion_ml.get(link.tracking_uid) if self.equal_taste else None
         if ml is None or not link.earlier_ml or link.fate != Fate.MATCHED:

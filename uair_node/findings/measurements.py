@@ -147,11 +147,11 @@ def axial_diameters(
     """Measure the longest axial diameter and its perpendicular.
 
     The outline of a lesion in a slice runs midway between the centres of its outermost pixels and their outer
-    sides. The distance of the farthest pixel centres is up to a pixel too short, since centres lie inside.
-    For a ball, the distance of the farthest pixel sides is up to 0.9 pixels too long, since some direction
-    always fits well. (pyradiomics' Maximum 2D diameter and marching squares of a binary mask measure the
-    distance of sides.) With the outline midway, the error for balls, ellipsoids and touching balls is at most
-    half a pixel.
+    sides. A distance between pixel centres is up to a pixel too short, since centres lie inside. For a ball,
+    the largest distance between pixel sides is up to 0.9 pixels too long, since some direction always fits
+    well. (pyradiomics' Maximum 2D diameter and marching squares of a binary mask measure the distance between
+    sides.) With an outline midway, the error for balls, ellipsoids and touching balls is at most half a
+    pixel.
 
     The long diameter joins the farthest pair of vertices of the outline's convex hull. It is exact, because
     all pairs are compared. The short diameter is the longest chord of the convex hull that is perpendicular

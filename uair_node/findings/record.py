@@ -112,7 +112,7 @@ class Findings:
             LesionFindings(**{**lesion, "values": _values(lesion["values"])}) for lesion in record["lesions"]
         )
         follow_up = record["follow_up"] and FollowUp.from_json(record["follow_up"])
-        kind = record.get("profile", CT.name)  # old records have no profile, because CT was the only one
+        kind = record.get("profile", CT.name)  # old records have no profile, because CT was the only profile
         return cls(_values(record["liver"]), _values(record["parenchyma"]), lesions, follow_up, kind)
 
 
@@ -204,7 +204,7 @@ def save_findings(path: Path, findings: Findings) -> None:
 
 
 def load_findings(path: Path) -> Findings | None:
-    """Read the file of `save_findings`; None if it does not exist, as for cases of older versions."""
+    """Read the file of `save_findings`; None if the file does not exist, as in old cases."""
     if not path.exists():
         return None
     with reading_artifact():

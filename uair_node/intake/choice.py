@@ -50,7 +50,7 @@ class Score:
     value
         Sum of the scores of the rules that match.
     excluded_by
-        Name of the first matching rule that excludes the series; empty if no rule does.
+        Name of the first matching rule that excludes the series; empty if no rule excludes it.
     reason
         The matching rules, in words.
     """
@@ -111,7 +111,7 @@ def score_series(facts: SeriesFacts, section: RulesSection) -> Score:
 
 
 def refusal_by_score(score: Score, section: RulesSection) -> InputError | None:
-    """Return the error of a series that the rules refuse by its score alone; None if it may be segmented."""
+    """Return the error of a series that a rule excludes or that scores too low; None without an error."""
     if score.excluded_by:
         return InputError(
             "excluded-by-rule",

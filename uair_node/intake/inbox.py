@@ -1,7 +1,7 @@
 """Receive an instance: write its bytes to the spool, add its row, and act by the called AE title.
 
-The listener answers C-STORE with 0000 only after `Inbox.receive` has returned. At that time, the bytes are on
-disk and the transaction is committed.
+The listener responds to C-STORE with 0000 only after `Inbox.receive` has returned. At that time, the bytes
+are on disk and the transaction is committed.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from uair_node.storage.spool import Spool, SpooledFile
 log = logging.getLogger(__name__)
 
 _TRIES = 5
-"""The most tries to apply marks, if another answer comes meanwhile."""
+"""The most tries to apply an object's marks. A try fails if another answer comes meanwhile."""
 _REMEMBERED = 1000
 """The most associations and studies with a remembered refusal. A remembered refusal is not repeated."""
 _CUT_OFF = "The sender aborted an association while this series arrived: slices may be missing at an end."
@@ -88,9 +88,9 @@ class Inbox:
     def receive(self, received: ReceivedInstance) -> StoreStatus | None:
         """Keep an instance and act by its verb. Return None if the instance is kept.
 
-        Otherwise, return the status for the C-STORE response. An instance is not kept if the configuration
-        excludes it, if it is a document without a request, or if its request is refused. The reason is that
-        archives forward every measurement, which must not fill the disk.
+        Otherwise, return the status for the C-STORE response. Three kinds of instances are not kept:
+        instances that the configuration excludes, documents without a request, and documents whose request is
+        refused. Archives forward every measurement, and these documents must not fill the disk.
 
         Raises
         ------
@@ -147,10 +147,10 @@ class Inbox:
             self._cut_off.pop()
 
     def _verb(self, received: ReceivedInstance, identity: Identity) -> Verb:
-        """Return the verb of an instance: by the called AE title or, on the store AE, by a tag.
+        """Return the verb of an instance. The called AE title states the verb, or a tag on the store AE.
 
-        A tag on one of our own objects counts only if the object's words were changed. So an object that a
-        PACS forwards unchanged never starts work.
+        A tag is a configured word in the object's description or label. A tag on an object of ours counts
+        only if these words were changed. So an own object that a PACS forwards unchanged never starts work.
         """
         if received.verb != Verb.STORE or identity.sop_class_uid not in SELECTION_SOP_CLASSES:
             return received.verb
@@ -270,7 +270,8 @@ class Inbox:
     def _was_refused_before(self, received: ReceivedInstance, identity: Identity) -> bool:
         """Return whether the same association already got a refusal for an object that cannot be an answer.
 
-        If a peer sends a whole study to a verb, then it gets a single refusal, not a refusal for each slice.
+        If a peer sends a whole study to the AE title of a verb, then it gets a single refusal. Without this
+        rule, it would get a refusal for each slice.
         """
         if identity.sop_class_uid in SELECTION_SOP_CLASSES or not received.association:
             return False

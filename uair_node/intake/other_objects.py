@@ -41,7 +41,7 @@ class OtherObjects:
         self._kept: int | None = None
 
     def admit(self, size: int) -> bool:
-        """Return whether an object of `size` bytes may be kept by the settings and the budget. Count it."""
+        """Return whether settings and budget permit to keep an object of `size` bytes. Count kept objects."""
         intake = self._context.settings.intake
         if intake.other_objects == "drop":
             return False

@@ -118,9 +118,9 @@ class GroupCommit(Generic[_Item]):
 def register(context: Context, arrivals: Sequence[Arrival]) -> None:
     """Add rows for stored instances in a single transaction, and count them for their series' cases.
 
-    Other bytes with a known UID of the series are a new version, which replaces the earlier version in the
-    next case. Repeated bytes have no effect if an open or accepted case holds them. Otherwise, repeated bytes
-    open a case. Our own objects never open a case.
+    If an instance of the series has a known UID and other bytes, then it is a new version. It replaces the
+    earlier version in the next case. An instance whose bytes were received before has no effect if an open or
+    accepted case holds these bytes. Otherwise, the instance opens a case. Our own objects never open a case.
 
     Raises
     ------
@@ -220,7 +220,7 @@ class _Shelf:
 
 @dataclass
 class _Version:
-    """A content of a SOP Instance UID: an existing row, or a row that will be added (`row`)."""
+    """A version of an instance, with its own bytes: an existing row, or a row that will be added (`row`)."""
 
     series: str
     status: InstanceStatus
@@ -246,8 +246,9 @@ class _Version:
             session.execute(update(Instance).where(Instance.id == self.id).values(**values))
 
 
-# The statement is built once, because building it takes longer than a look-up by index. The lock is against
-# retention. With the lock, retention deletes a row before its bytes come again, or it sees their new case.
+# The statement is built once, because building it takes longer than a look-up by index. The row lock is
+# against retention. With the lock, retention either deletes a row before the same bytes arrive again, or it
+# sees that these bytes have a new case.
 _KNOWN = (
     select(
         Instance.id,

@@ -28,7 +28,7 @@ class SeriesPart:
     headers
         The headers of the slices.
     verdict
-        The gate's result for the slices. It also refuses acquisitions that the site does not segment.
+        The gate's result for the slices. For an acquisition that the site does not segment, it is a refusal.
     """
 
     acquisition: str

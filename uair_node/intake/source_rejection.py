@@ -113,7 +113,7 @@ def _stop_cases(session: Session, title: str, uids: Sequence[str]) -> None:
 
 
 def _is_left(session: Session, case: Case) -> int:
-    """Return the number of images in a case's series that are not rejected and not in a holding case."""
+    """Count the images of a case's series that are neither rejected nor in an open or accepted case."""
     held = select(CaseInstance.instance_id).join(Case, Case.id == CaseInstance.case_id)
     held = held.where(Case.series_instance_uid == case.series_instance_uid, Case.state.in_(HOLDING))
     left = select(func.count(Instance.id)).where(

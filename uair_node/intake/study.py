@@ -1,4 +1,4 @@
-"""Choose among the series of a study: wait until they are complete, compare their scores, decide."""
+"""Choose among the series of a study: wait until all series are complete, and compare their scores."""
 
 from __future__ import annotations
 

@@ -64,7 +64,7 @@ class ChangeScene:
     planes
         Name of each plane along axis 0 of this study.
     days
-        Dates of acquisition: of the earlier study, of this study.
+        Dates of acquisition of the earlier study and of this study.
     findings
         The findings of this study, with its `follow_up`.
     """
@@ -128,7 +128,7 @@ class _Page:
             self._text(0.15, 0.86 + _LINE * row, words, size=12, color=colour)
 
     def lesions(self) -> None:
-        """Draw the lesions that `_most_telling` chooses, each before (above) and now (below)."""
+        """Draw the lesions of `_most_telling`, as in the earlier study (above) and in this study (below)."""
         chosen = _most_telling(self._scene.follow_up)
         for row, (words, day) in enumerate(zip(("before", "now"), self._scene.days, strict=True)):
             middle = self._top(row) + _PANEL / 2
@@ -294,7 +294,7 @@ class _Page:
 
 
 def _name_ends(axes: Axes, ends: Sequence[tuple[float, float, str, str]]) -> None:
-    """Write the name of each curve at its end. Names of close ends are above each other.
+    """Write the name of each curve at its end. If ends are close, then names are above each other.
 
     Each end is (y, x, name, colour).
     """
@@ -308,7 +308,7 @@ def _name_ends(axes: Axes, ends: Sequence[tuple[float, float, str, str]]) -> Non
 
 
 def accepted_words(change: FollowUp) -> list[str]:
-    """Return sentences that compare how widely this study's and the earlier study's results were drawn."""
+    """Return sentences that compare the reader's preference in the earlier study and in this study."""
     then, now = (
         ", ".join(filter(None, (f'"{kind}"' if kind else "", _drawn(mm))))
         for kind, mm in zip(change.kinds, change.beyond_mm, strict=True)
@@ -341,7 +341,7 @@ def _side(mm: float) -> str:
 
 
 def _most_telling(change: FollowUp) -> Sequence[Link]:
-    """Return the links for the picture: target lesions, then new and vanished lesions, then the largest."""
+    """Return the lesions to draw: target lesions, then new and vanished lesions, then the largest."""
 
     def rank(link: Link) -> tuple[int, float]:
         size = max(link.ml or 0.0, link.earlier_ml or 0.0)

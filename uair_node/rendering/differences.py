@@ -25,7 +25,7 @@ _HEIGHTS = ("near the lower edge", "half-way up", "near the dome")
 
 @dataclass(frozen=True)
 class Change:
-    """The difference of two masks: ml only in the first, ml only in the second, and the Dice coefficient."""
+    """Two masks compared: volume only in the first mask, volume only in the second, Dice coefficient."""
 
     added_ml: float
     removed_ml: float
@@ -42,7 +42,7 @@ def change(first: NDArray[np.bool_], other: NDArray[np.bool_], spacing_mm: Spaci
 
 
 def cut_off_ends(volumes: Sequence[Labels], organ: str = LIVER.name) -> str:
-    """Name the ends of the stack at which the organ may be cut off, because a label volume touches the end.
+    """Name the ends of the stack where a label volume touches the end, so the organ may be cut off.
 
     Parameters
     ----------
@@ -103,8 +103,8 @@ def against_siblings(
 def headline(labels: Labels, siblings: Sequence[Labels], spacing_mm: Spacing, organ: str = LIVER.name) -> str:
     """Return the most important difference in a few words. The parameters are those of `against_siblings`.
 
-    A lesion that only this candidate has or lacks is most important. Next is the largest part of the organ
-    that the other candidates draw differently.
+    A lesion that only this candidate has or lacks is most important. Next is the largest region of the organ
+    that most other candidates draw differently.
     """
     if not siblings:
         return ""
@@ -171,7 +171,7 @@ def _rank(what: str, own: float, others: Sequence[float], notable: float) -> lis
 
 
 def _lesions(own: Volumes, others: Sequence[Volumes]) -> list[str]:
-    """Return sentences for lesions that most others have and this candidate lacks, and vice versa."""
+    """Name the lesions that only this candidate has, and the lesions that it lacks but most others have."""
     mine = dict(own.lesions_ml)
     theirs: dict[int, list[float]] = {}
     for other in others:
@@ -197,7 +197,7 @@ def _plural(lesions: Sequence[str]) -> str:
 
 @dataclass(frozen=True)
 class _Region:
-    """A part of the organ that most other candidates draw differently: its volume in ml, and its place."""
+    """A region of the organ that most other candidates draw differently: its volume in ml, and its place."""
 
     included: bool
     ml: float
@@ -211,7 +211,7 @@ class _Region:
 
 
 def _regions(labels: Labels, siblings: Sequence[Labels], spacing_mm: Spacing) -> list[_Region]:
-    """Return the parts in which the candidate's organ differs from the organ of most others."""
+    """Return the regions where the candidate's organ differs from the organ in most other candidates."""
     votes = np.zeros(labels.shape, np.uint8)
     for sibling in siblings:
         votes += sibling > 0
@@ -227,7 +227,7 @@ def _regions(labels: Labels, siblings: Sequence[Labels], spacing_mm: Spacing) ->
 
 
 def _place(part: NDArray[np.bool_], organ: NDArray[np.bool_]) -> str:
-    """Return the words for the place of most of `part` in the organ: height, side and depth."""
+    """Return words for the place in the organ where most of `part` lies: height, side and depth."""
     thirds = _shares(part, organ, axis=0, parts=3)
     words = [_HEIGHTS[int(np.argmax(thirds))]] if max(thirds) > 0.5 else []
     for axis, (first, second) in ((2, ("on the right", "on the left")), (1, ("in front", "at the back"))):

@@ -1,7 +1,6 @@
-"""Drawing primitives of contact sheet and pages: window, outlines, marks, crop.
+"""Functions that draw a slice with its segmentation: window, outlines, hatches, numbers, crop.
 
-All pictures of a slice with its segmentation use these functions. The functions do not use layouts, DICOM or
-candidates.
+The contact sheet and all pages use these functions. The functions do not use layouts, DICOM or candidates.
 """
 
 from __future__ import annotations

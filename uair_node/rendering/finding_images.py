@@ -1,4 +1,4 @@
-"""Draw the page of a finding: the image alone, and beside it the lesion of each candidate.
+"""Draw a lesion page: the image without outlines, and beside it the lesion in each candidate.
 
 This module has the layout and the texts. It does not use DICOM.
 """
@@ -30,7 +30,7 @@ from uair_node.rendering.drawing import (
 from uair_node.rendering.page_images import DPI, Picture, Scene
 
 MOST_FINDINGS = 12
-"""The most findings of a round that get a page."""
+"""The most lesions of a round that get a page."""
 _AROUND_MM = 30.0
 # Sizes in inches.
 _PANEL, _GAP, _SIDE, _TITLE, _CAPTION, _FOOTER, _LINE = 2.5, 0.06, 0.15, 0.8, 0.3, 0.3, 0.22
@@ -73,7 +73,7 @@ def draw_finding(scene: Scene, number: int, how_to_drop: str) -> Picture:
 
 
 def finding_figure(scene: Scene, number: int, how_to_drop: str) -> Figure:
-    """Return the figure of `draw_finding`."""
+    """Return the matplotlib figure of which `draw_finding` returns the pixels."""
     value, every = number + 1, [candidate.labels for candidate in scene.candidates]
     counts = np.stack([np.count_nonzero(labels == value, axis=(1, 2)) for labels in every])
     if not counts.any():
@@ -136,7 +136,7 @@ class _Page:
         self._text(self.width - _SIDE, 0.1, f"{codes.DISCLAIMER}.", size=10, color=FAINT, ha="right")
 
     def write_head(self, title: str, summary: str) -> None:
-        """Write the title of the page, and how many candidates have the finding."""
+        """Write the title of the page, and how many candidates have the lesion."""
         self._text(_SIDE, self.height - 0.36, title, size=17, weight="bold")
         self._text(_SIDE, self.height - 0.63, summary, size=12.5)
 

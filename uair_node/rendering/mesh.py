@@ -66,7 +66,8 @@ def view_mesh(mask: Mask, spacing_mm: Spacing, step_mm: float = _VIEW_STEP_MM) -
     spacing_mm
         ``(z, y, x)`` in mm.
     step_mm
-        Approximate distance of the mesh's vertices in mm. Along finer axes, voxels are averaged.
+        Approximate distance of the mesh's vertices in mm. Along axes with smaller voxels, voxels are
+        averaged.
 
     Returns
     -------

@@ -1,8 +1,8 @@
 """Draw the pictures of a round for viewers that cannot draw segmentations: overview and candidates' pages.
 
 This module has the layout and the texts. The module `pages` makes DICOM objects of the pictures. A line
-style, a pattern or a number repeats the meaning of each colour. This is for grey-scale monitors and for
-readers who distinguish fewer colours.
+style, a pattern or a number repeats the meaning of each colour. So the pages are clear on grey-scale monitors
+and to readers who distinguish fewer colours.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ class Scene:
     warnings
         Possible faults of the series, in sentences.
     how_to_answer
-        The overview's sentence about answering.
+        A sentence for the overview that explains how to answer.
     """
 
     values: NDArray[Any]
@@ -108,7 +108,7 @@ class Scene:
     how_to_answer: str = ""
 
     def warned(self, volumes: Sequence[Labels]) -> list[str]:
-        """Return the series' warnings. If a label volume touches an end of the stack, add this in front."""
+        """Return the series' warnings. If a label volume touches an end of the stack, say this first."""
         cut_off = cut_off_ends(volumes, self.organ)
         said = [cut_off] if cut_off and as_sentence(cut_off) not in self.warnings else []
         return [*said, *self.warnings]
@@ -142,7 +142,7 @@ def draw_overview(scene: Scene) -> Picture:
 
 
 def overview_figure(scene: Scene) -> Figure:
-    """Return the figure of `draw_overview`."""
+    """Return the matplotlib figure of which `draw_overview` returns the pixels."""
     count = len(scene.candidates)
     title = f"UAIR round {scene.round}: {count} candidates, where they differ most"
     if count == 1:
@@ -173,7 +173,7 @@ def draw_candidate(scene: Scene, k: int) -> Picture:
 
 
 def candidate_figure(scene: Scene, k: int) -> Figure:
-    """Return the figure of `draw_candidate`."""
+    """Return the matplotlib figure of which `draw_candidate` returns the pixels."""
     (candidate,) = (shown for shown in scene.candidates if shown.k == k)
     return CandidatePage(scene, candidate).drawn()
 

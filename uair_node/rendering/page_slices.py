@@ -12,9 +12,10 @@ from uair_node.rendering.telling_slices import telling_slices
 Labels = NDArray[np.uint8]
 _OF_LESIONS = 3
 _WORTH_A_SLICE = 0.4
-"""The least gain for a further slice.
+"""The least gain of a slice that is chosen for its lesions.
 
-The gain is the sum over lesions of the added area, as a fraction of the lesion's largest area in a slice.
+For each lesion, a slice can show a larger area than the slices that are already chosen. The gain is the sum
+of these increases, each as a fraction of the lesion's largest area in a slice.
 """
 
 
@@ -40,7 +41,8 @@ def key_slices(labels: Labels, compared: Sequence[Labels], slice_distance_mm: fl
 def coronal_row(labels: Labels) -> int:
     """Return the row (index along axis 1) that shows most of the organ and of its lesions.
 
-    The area of the organ and the area of the lesions are fractions of their largest areas in a row.
+    The function adds two fractions for each row: the organ's area and the area of its lesions. Each area is
+    divided by its largest value in any row.
     """
     score = np.zeros(labels.shape[1])
     for mask in (labels > 0, labels > 1):
@@ -50,7 +52,7 @@ def coronal_row(labels: Labels) -> int:
 
 
 def _lesion_slices(labels: Labels) -> list[int]:
-    """Return the slices that together show most of all lesions. The first slice shows most."""
+    """Return up to three slices that together show large areas of the lesions, the best slice first."""
     values = [value for value in np.unique(labels).tolist() if value > 1]
     if not values:
         return []

@@ -28,7 +28,7 @@ def draw_result(scene: Scene, k: int, findings: Findings) -> Picture:
 
 
 def result_figure(scene: Scene, k: int, findings: Findings) -> Figure:
-    """Return the figure of `draw_result`."""
+    """Return the matplotlib figure of which `draw_result` returns the pixels."""
     (candidate,) = (shown for shown in scene.candidates if shown.k == k)
     return _ResultPage(replace(scene, candidates=(candidate,)), candidate, findings).drawn()
 

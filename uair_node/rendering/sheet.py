@@ -48,7 +48,7 @@ _WORDS_HIGH, _WORDS_WIDE = 0.25, 0.7  # fractions of a panel, for two lines of w
 
 @dataclass(frozen=True)
 class SheetCandidate:
-    """A column of the sheet.
+    """A candidate, and its texts, in a column of the sheet.
 
     Parameters
     ----------
@@ -59,7 +59,7 @@ class SheetCandidate:
     labels
         ``(Z, Y, X)`` uint8 on the grid of the sheet's volume: 0 background, 1 liver, 1 + n lesion n.
     note
-        A further word after the character, such as "picked".
+        A further word in the heading, after the character, such as "picked".
     headline
         The main difference, in a few words below the heading.
     """

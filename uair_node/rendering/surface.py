@@ -1,7 +1,7 @@
-"""Draw a view of the organ as a solid. Its lesions are visible through the surface.
+"""Draw a view of the organ as a solid body, with its lesions visible through the surface.
 
-The view is an orthographic projection of the front surface, shaded by its slope. It needs no mesh and no 3-D
-library. So it takes only a second.
+The view is an orthographic projection of the front surface, shaded by its slope. This view needs no mesh and
+no 3-D library, and takes only a second.
 """
 
 from __future__ import annotations

@@ -20,12 +20,12 @@ _MISSING, _OTHERWISE = 2.0, 1.0
 """Weights of a lesion that some candidates lack, and of a lesion that all candidates have."""
 _LEAST_GAIN = 0.02
 _SAID_AGAIN = 0.3
-"""Factor for the weight of a difference in a slice's words, if another slice already has these words."""
+"""Factor for the weight of a difference if the words of another slice already name this difference."""
 
 
 @dataclass(frozen=True)
 class TellingSlice:
-    """A slice, by its 0-based index, and the difference in it, in words; empty without a difference."""
+    """The 0-based index of a slice, and words for its largest difference; empty without a difference."""
 
     k: int
     words: str = ""
@@ -46,10 +46,10 @@ def telling_slices(
 ) -> list[TellingSlice]:
     """Return up to four slices on which label volumes differ, the uppermost first.
 
-    There are two kinds of differences. Some candidates lack a lesion or draw it differently. Or a candidate
-    draws a quarter of the organ larger or smaller than most candidates. A slice that repeats a difference
-    adds little, so slices with other differences are preferred. The organ's outline and the lesions have the
-    same weight. If there are no differences, then the largest slices are chosen.
+    There are two kinds of differences. First, some candidates lack a lesion or draw it differently. Second, a
+    candidate draws a quarter of the organ larger or smaller than most candidates. A slice that repeats a
+    difference adds little, so slices with other differences are preferred. The organ's outline and the
+    lesions have the same weight. If there are no differences, then the largest slices are chosen.
 
     Parameters
     ----------
@@ -73,12 +73,12 @@ def telling_slices(
 
 @dataclass(frozen=True, eq=False)
 class _Found:
-    """The differences, each by a part of the organ or by a lesion's label value.
+    """The differences between candidates. Each concerns a quarter of the organ or a lesion.
 
     Attributes
     ----------
     names, weights
-        Part or label value of each difference, and its weight.
+        Quarter of the organ or label value of the lesion for each difference, and the difference's weight.
     table
         ``(differences, slices)``: the area of a difference in a slice, as a fraction of its largest area.
     lacking
@@ -97,7 +97,7 @@ def _union(labels: Sequence[Labels], k: int) -> NDArray[np.bool_]:
 
 
 def _greedy(found: _Found, distance: float) -> list[int]:
-    """Choose slices one after the other. Each slice adds most to the shown differences."""
+    """Choose slices in turn: each next slice adds most to the differences that the chosen slices show."""
     weights, shown = np.array(found.weights), np.zeros(len(found.names))
     places = np.arange(found.table.shape[1])
     chosen: list[int] = []
@@ -114,7 +114,7 @@ def _greedy(found: _Found, distance: float) -> list[int]:
 
 
 def _apart(chosen: Sequence[int], score: NDArray[np.float64], distance: float) -> list[int]:
-    """Return the chosen slices, and if they are fewer than four, further slices with high scores.
+    """Return the chosen slices. Fill them up to four with further slices that have high scores.
 
     A further slice is farther than `distance` from all other slices.
     """

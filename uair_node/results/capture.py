@@ -1,6 +1,7 @@
 """Write pictures as Secondary Capture images, which every viewer shows (PS3.3 A.8.1).
 
-Pages and notices are sent to the archive in this form. This module does not depend on their content.
+Pages and notices are sent to the archive in this form. This module does not depend on the content of the
+pictures.
 
 Choices:
 

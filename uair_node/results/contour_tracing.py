@@ -1,7 +1,8 @@
-"""Trace the closed contours of a mask on one slice. A keyhole joins each hole to its outer contour.
+"""Trace the closed contours of a mask on a slice. A channel (keyhole) joins a hole to its outer contour.
 
 Contours run between the centres of pixels. So every program finds the same pixel centres inside a contour.
-All readers of CLOSED_PLANAR support a keyhole (PS3.3 C.8.8.6.3). Its channel also runs along pixel edges.
+All programs that read CLOSED_PLANAR support a keyhole (PS3.3 C.8.8.6.3). The channel runs along pixel edges,
+too.
 """
 
 from __future__ import annotations
@@ -63,8 +64,9 @@ def _join(outer: list[Ring], hole: Ring) -> None:
 def _left_of(ring: Ring, row: float, column: float) -> tuple[float, int]:
     """Return the nearest column left of `column` where a contour crosses `row`, and the index of its point.
 
-    A contour crosses a row at a point, or in the middle of a vertical edge. Then the index is that of the
-    point before. The column is minus infinity if the contour does not cross the row.
+    A contour crosses a row at a point, or in the middle of a vertical edge. For an edge, the index is the
+    index of the point before the crossing. If the contour does not cross the row, then the column is minus
+    infinity.
     """
     next_rows = np.roll(ring[:, 0], -1)
     meets = (ring[:, 0] == row) | ((ring[:, 0] - row) * (next_rows - row) < 0.0)

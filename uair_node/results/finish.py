@@ -73,8 +73,8 @@ class Measured:
     findings
         The measurements, and the changes since earlier studies.
     tracking
-        Tracking of each lesion number. If an earlier study had the lesion, then the lesion keeps that study's
-        tracking.
+        Lesion number -> tracking. If an earlier study had the lesion, then the lesion keeps the tracking of
+        that study.
     compared
         The earlier study; None if there is no earlier study.
     """

@@ -5,14 +5,14 @@ the origin of the labels or the destination of the report.
 
 IHE AI Results requires the class Comprehensive 3D SR. The measurement groups are:
 
-- the whole organ (TID 1411). It has the volume with lesions, the number of lesions and the lesion burden. It
-  refers to all segments, because their union was measured. If there is an earlier study, it also has the sums
-  of target diameters and the response categories;
-- the liver's segment (TID 1411). It has volume and mean density of the liver without lesions;
-- each lesion's segment (TID 1411), under the lesion's own Tracking UID. It has volume, diameters and their
-  slice, density, shape, and the earlier lesion;
-- each lesion that an earlier study had and this study lacks (TID 1411). It refers to its segment in the
-  earlier final segmentation. If that object is unknown, then the group is of TID 1501.
+- the whole organ (TID 1411). The group has the volume with lesions, the number of lesions and the lesion
+  burden. It refers to all segments, because their union was measured. If there is an earlier study, the group
+  also has the sums of target diameters and the response categories;
+- the liver's segment (TID 1411). The group has volume and mean density of the liver without lesions;
+- each lesion's segment (TID 1411), under the lesion's own Tracking UID. The group has volume, diameters and
+  their slice, density, shape, and the earlier lesion;
+- each lesion that an earlier study had and this study lacks (TID 1411). The group refers to the lesion's
+  segment in the earlier final segmentation. If that segmentation is unknown, then the group uses TID 1501.
 
 Warnings about the series are comments among the qualitative evaluations of the report. An interval is written
 as the upper and the lower range of uncertainty of its number, in the number's unit (TID 310).
@@ -313,7 +313,7 @@ class _Content:
 
 
 def _earlier_segment(follow_up: FollowUp | None, link: Link) -> ReferencedSegment | None:
-    """Return the earlier segment of a vanished lesion; None if it is unknown."""
+    """Return the segment of a vanished lesion in the earlier study; None if it is unknown."""
     if follow_up is None or follow_up.earlier is None or link.tracking_uid not in follow_up.earlier.segments:
         return None
     return ReferencedSegment(

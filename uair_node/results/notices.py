@@ -1,8 +1,8 @@
 """Write notices to the reader: pictures with the outcome of a selection. A case has one series of notices.
 
 A notice depends on the case's rows only. So each notice is written once, even if a job runs twice. Every
-viewer shows a Secondary Capture, but few viewers show a Basic Text SR. An accepted selection needs no notice,
-because the final objects show it. If a peer sends our own object back, then the node writes no notice.
+viewer shows a Secondary Capture, but few viewers show a Basic Text SR. An acceptance needs no notice, because
+the final objects show the acceptance. If a peer sends our own object back, then the node writes no notice.
 Otherwise a PACS that forwards every object would get a notice for each notice.
 """
 
@@ -252,7 +252,7 @@ def _about_rejected_source(case: Case) -> Notice:
 
 
 def _refused(selection: Selection, round_number: int) -> tuple[str | int, ...]:
-    """Return a key of a refused object. An object with the same UID and other content has another key.
+    """Return a key of a refused object. Objects with the same UID and different content have different keys.
 
     An archive may forward every measurement. So all measurements of a round have the same key, and the reader
     gets one notice per round and reason.

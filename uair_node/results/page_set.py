@@ -27,7 +27,7 @@ OVERVIEW = 0
 
 
 def draw_page_set(context: Context, claim: Claim) -> Commit:
-    """Write the overview of a round, a page for each candidate, and a page for each finding."""
+    """Write the overview of a round, a page for each candidate, and the lesion pages."""
     inputs = read_round_inputs(context, claim)
     candidates = inputs.candidates()
     volume = read_series(inputs.series_paths, context.settings.intake.known)

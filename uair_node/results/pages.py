@@ -28,7 +28,7 @@ from uair_node.results.provenance import Provenance
 from uair_node.results.source_headers import source_headers
 
 _NUMBERS_PER_ROUND = 1000  # Instance Numbers for each round if a series contains the pages of all rounds
-_FIRST_FINDING = 5  # the last Instance Number before the findings: overview and four candidates
+_FIRST_FINDING = 5  # the last Instance Number before the lesion pages: overview, four candidates
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,7 +118,7 @@ def write_pages(
     reference: NDArray[np.uint8] | None = None,
     uncertain: NDArray[np.bool_] | None = None,
 ) -> list[Dataset]:
-    """Make the page set of a round: the overview, a page for each candidate, and one for each finding.
+    """Make the page set of a round: the overview, a page for each candidate, and the lesion pages.
 
     Parameters
     ----------
@@ -127,10 +127,10 @@ def write_pages(
     candidates
         The candidates, at least one. The overview shows them in this order.
     reference
-        ``(Z, Y, X)`` uint8 labels on the source grid of the reference from which the round started; None in
-        round 1. The pages show it as a dotted line.
+        The reference from which the round started: ``(Z, Y, X)`` uint8 labels on the source grid; None in
+        round 1. The pages show the reference as a dotted line.
     uncertain
-        ``(Z, Y, X)`` bool on the source grid: the uncertain region, which the pages show tinted; None if it
+        The uncertain region, which the pages show tinted: ``(Z, Y, X)`` bool on the source grid; None if it
         is unknown.
 
     Returns

@@ -1,7 +1,7 @@
-"""Compare the readers' preferences in the lesions of two studies, and find the fairest candidate to compare.
+"""Compare the preferences in two studies, and find a candidate for a fair comparison of lesion sizes.
 
-An accepted outline may lie inside or outside of the model's own outline. If the side differs between two
-studies, then the measured sizes change even if the lesions do not change.
+An accepted outline may lie inside or outside of the model's own outline. If this preference differs between
+two studies, then the measured sizes change even if the lesions do not change.
 """
 
 from __future__ import annotations
@@ -65,7 +65,8 @@ def _most_alike(
 ) -> EqualPreference | None:
     """Return the candidate whose lesions are nearest to a preference, with its lesions' volumes in ml.
 
-    Only candidates with the accepted lesions count. None if the accepted segmentation is nearest.
+    Only candidates with exactly the accepted lesions count. Return None if the accepted segmentation is
+    nearest.
     """
     numbers = {number for number, _ in accepted.lesions_ml}
     best = min(_offers(case, wanted_mm, numbers), key=lambda offer: offer[0], default=None)

@@ -116,7 +116,7 @@ def acquired(header: Dataset) -> date | None:
 def _prior(context: Context, case: Case, own: Dataset) -> Prior | None:
     """Return a case as a prior. Return None if it is of another patient or modality, or if data is missing.
 
-    `own` is a header of the present case.
+    `own` is a header of the case for which the priors are searched.
     """
     round_ = case.current_round
     assert round_ is not None, "an accepted case has a round"
@@ -176,7 +176,7 @@ def _paths(context: Context, case: Case) -> list[Path]:
 
 
 def read_dating(paths: Sequence[Path]) -> Dataset | None:
-    """Read birth date, dates and SOP Class from the first file of a series; None if it does not exist."""
+    """Read birth date, dates and SOP Class from a series' first file; None if the file does not exist."""
     if not paths or not paths[0].exists():
         return None
     return dcmread(

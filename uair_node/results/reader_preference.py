@@ -1,9 +1,9 @@
-"""Store the readers' preference: how much farther out or in than the model they draw.
+"""Store the preference: how far the readers' surface lies outside or inside of the model's surface.
 
 The node does this only if `engine.preference` is set. It compares an accepted segmentation with the model's
-own mean in round 1. It stores the difference of their radii for the liver and for its lesions. If cases are
-few or contradict each other, then the estimate is reduced towards 0. So chance, or a department with mixed
-preferences, has no effect.
+own mean in round 1. It stores the difference of the two radii, for the liver and for its lesions. The
+preference of a reader is estimated from these differences. If cases are few or contradict each other, then
+the estimate is reduced towards 0. So neither chance nor a department with mixed preferences has an effect.
 """
 
 from __future__ import annotations
@@ -24,23 +24,23 @@ from uair_node.findings.volumes import Volumes
 MOST_MM = 4.0
 """The limit of a difference in mm. Larger differences are corrections of errors."""
 SPREAD_MM = 2.0
-"""The assumed standard deviation of differences between cases in mm. It has the weight of two cases."""
+"""The assumed standard deviation of the cases' differences in mm. It counts as much as two cases."""
 
 
 @dataclass(frozen=True)
 class Remembered:
-    """An estimated preference: mm of radius beyond the model's mean, and the number of cases behind it."""
+    """An estimated preference: `mm` of radius outside of the model's mean, from `cases` accepted cases."""
 
     mm: float
     cases: int
 
 
 def estimate(differences_mm: Sequence[float]) -> Remembered:
-    """Estimate the difference of the next case from those of earlier cases, in mm of radius.
+    """Estimate the next case's difference of radius in mm from the differences in earlier cases.
 
-    Each difference is limited to 4 mm. The estimate is their mean times
+    Each difference is limited to 4 mm. The estimate is the mean of the limited differences times
     ``max(0, 1 - (standard error / mean)^2)``, the positive-part estimator of James and Stein. If a reader
-    draws 2 mm wider, then two cases give 1.3 mm. A department with mixed preferences gives 0.
+    draws 2 mm wider than the model, then two cases give 1.3 mm. A department with mixed preferences gives 0.
     """
     count = len(differences_mm)
     if count == 0:
@@ -73,7 +73,7 @@ def differences(volumes: Volumes, base_mm: Mapping[int, float]) -> dict[TargetKi
     Returns
     -------
     dict
-        The difference for the liver, and the mean over its lesions if there are any.
+        The difference for the liver, and the mean difference over the lesions.
     """
     found = {}
     if LIVER in base_mm and volumes.liver_ml > 0:
@@ -139,8 +139,8 @@ def prior_of(
     Parameters
     ----------
     earlier
-        Id of the case of the patient's study before; None if there is none. Its preference has priority over
-        the preference of other patients' cases.
+        Id of the case of the patient's previous study; None without a previous study. The preference in this
+        case has priority over the preference in other patients' cases.
     """
     if round_.prior is None:
         answered = session.get(Selection, round_.selection_id) if round_.selection_id else None

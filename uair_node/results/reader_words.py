@@ -14,7 +14,7 @@ _COMMAND = re.compile(r"`uair\b")
 
 
 def how_to_answer(titles: AeTitles) -> str:
-    """Return the sentence with the AE title to which a reader sends a candidate for each answer."""
+    """Return a sentence for the reader with the AE titles for a pick, an acceptance and a rejection."""
     return (
         f"To answer, send a candidate to {titles.pick} (four new ones), {titles.accept} (final) "
         f"or {titles.reject} (none fits)."
@@ -33,7 +33,7 @@ def answer_words(selection: Selection) -> str:
 
 
 def how_to_drop(titles: AeTitles, number: int) -> str:
-    """Return sentences that explain how a reader drops lesion `number` by its page."""
+    """Return sentences that explain how a reader drops lesion `number` with the lesion's page."""
     return (
         f"No lesion? Send this page, or a Key Object of it, to {titles.pick}: lesion {number} is dropped. "
         f"With a candidate beside it, {titles.accept} ends the case without lesion {number}."
@@ -41,7 +41,7 @@ def how_to_drop(titles: AeTitles, number: int) -> str:
 
 
 def without_commands(text: str, case_id: int) -> str:
-    """Replace sentences with a command of ours by a sentence that names the administrator and the case."""
+    """Replace sentences with a `uair` command by a sentence that refers the reader to the administrator."""
     sentences = [sentence for sentence in _SENTENCE_END.split(text.strip()) if sentence]
     kept = [sentence for sentence in sentences if not _COMMAND.search(sentence)]
     if len(kept) < len(sentences):

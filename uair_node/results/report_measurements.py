@@ -31,7 +31,7 @@ def measurements_of(
 ) -> list[Measurement]:
     """Return a measurement item for each quantity that has a value.
 
-    `slice_` is the slice on which axes were measured.
+    `slice_` is the slice on which the lesion's axes were measured; None for the organ.
     """
     return [
         _measurement(quantity, values[quantity.key], slice_)

@@ -1,6 +1,6 @@
-"""Read the inputs of a round's objects, and give the objects their UIDs and their origin.
+"""Read the inputs from which a round's objects are written, and give the objects UIDs and origin.
 
-A short transaction reads the inputs. The objects are written outside of it.
+A short transaction reads the inputs. The objects are written outside of this transaction.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ FINDINGS_FILE = "measurements.json"
 
 @dataclass(frozen=True)
 class RoundInputs:
-    """The inputs of a computed round's objects: series files, artifacts, identity and answer.
+    """The inputs for the objects of a computed round: series files, artifacts, identity and answer.
 
     Attributes
     ----------
@@ -74,7 +74,7 @@ class RoundInputs:
         Artifact folder of the round whose candidates the answer names: this round or an older round. It is
         only read.
     own_folder
-        The folder of this claim. Only this claim writes there.
+        The folder of the worker's claim. Only this worker writes there.
     """
 
     case_digest: str
@@ -165,7 +165,7 @@ class RoundInputs:
 
 
 def read_round_inputs(context: Context, claim: Claim) -> RoundInputs:
-    """Read the inputs of the round of a claimed work item."""
+    """Read the inputs of the round that a claimed work item names."""
     with context.database.reading() as session:
         case = session.get_one(Case, claim.case_id)
         round_ = next(r for r in case.rounds if r.number == claim.round_number)

@@ -6,10 +6,10 @@ object, or the state of its case.
 Choices for the viewers that departments have:
 
 - BINARY, explicit VR little endian. Every viewer that draws SEG can draw it.
-- Frames without a voxel of their segment are left out. Some viewers need such frames in gaps, see
-  `dicom_config.profiles`. These frames cost 32 KiB for each slice and segment at 512 x 512. Four candidates
-  of 500 slices with 12 lesions would have 850 MB, nearly all zeros. Current viewers place the remaining
-  frames by position and derivation.
+- Frames without a voxel of their segment are left out. Some viewers need such a frame if it lies between two
+  other frames of its segment, see `dicom_config.profiles`. A frame costs 32 KiB at 512 x 512. With all
+  frames, four candidates of 500 slices with 12 lesions would have 850 MB, nearly all zeros. Current viewers
+  place the remaining frames by position and derivation.
 - The Referenced Series Sequence lists every source slice. Viewers find there the images to load under the
   segmentation.
 """
@@ -128,7 +128,8 @@ def write_seg(
         ``(Z, Y, X)`` uint8 on the source grid: 0 background, 1 liver, 1 + n lesion n. A label without a voxel
         gets no segment, and segment numbers have no gaps.
     sources
-        The headers from `source_headers(volume)`. If a caller writes several objects, it reads them once.
+        The headers from `source_headers(volume)`; None to read them here. A caller that writes several
+        objects reads the headers once.
 
     Returns
     -------

@@ -85,7 +85,7 @@ def source_headers(volume: Volume) -> list[Dataset]:
         Attributes of patient and study that are missing or invalid are empty. If the Frame of Reference UID,
         orientation, spacing or position is missing, then the header has the value that the volume assumed. If
         the time zone is missing, then the header has this machine's zone. All headers have the same
-        orientation and spacing, because the gate has found those of the slices equal within its tolerance.
+        orientation and spacing, because the gate found them equal in all slices within its tolerance.
     """
     frames = {
         (path, frame.number): frame.header

@@ -1,6 +1,6 @@
 """Make deterministic UIDs. So a task that runs twice makes the same objects.
 
-This module does not interpret the parts of a UID.
+This module does not interpret the values from which it makes a UID.
 """
 
 from __future__ import annotations

@@ -41,7 +41,7 @@ _WITHDRAWN = (*lifecycle.OFFERED_KINDS, ResultKind.NOTICE)
 
 @dataclass(frozen=True)
 class _Group:
-    """The results to withdraw at destinations that got the same objects. `variant` names the group."""
+    """The results to withdraw at the destinations that got the same objects. `variant` names the group."""
 
     variant: str
     destinations: tuple[str, ...]
@@ -51,9 +51,9 @@ class _Group:
 def withdraw(context: Context, claim: Claim) -> Commit:
     """Write the notes that withdraw all results of a superseded case, or of a case with rejected images.
 
-    If retention has deleted the case's files, then patient and study come from another case of the same
-    series, patient and study. If there is no such case, then no note is written, and the case's row gets the
-    code ``not-withdrawn``.
+    If retention has deleted the case's files, then the headers come from another case of the same series,
+    study and patient. Without another case, no note is written, and the case's row gets the code
+    ``not-withdrawn``.
     """
     with context.database.reading() as session:
         rejected = session.get_one(Case, claim.case_id).code == CaseCode.SOURCE_REJECTED
@@ -75,7 +75,7 @@ def withdraw(context: Context, claim: Claim) -> Commit:
 
 
 def withdraw_closed_rounds(context: Context, claim: Claim) -> Commit:
-    """Write the notes that withdraw earlier rounds at destinations that have the claimed round.
+    """Write the notes that withdraw earlier rounds, for destinations at which the claimed round arrived.
 
     Pages stay if they are in the same series as the pages of the claimed round.
     """
@@ -148,7 +148,11 @@ def write_withdrawals(
 def _write_notes(
     context: Context, inputs: RoundInputs, groups: Sequence[_Group], volume: Volume, k: int, reason: str
 ) -> list[NewResult]:
-    """Write a note for each group. If each round has a note, then all notes are in one series of the case."""
+    """Write a note for each group of destinations.
+
+    If the destinations of a group get a note after each round, then these notes are in a single series of the
+    case.
+    """
     notes = []
     for group in groups:
         names = [instance.sop_instance_uid for instance in group.instances]

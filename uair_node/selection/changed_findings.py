@@ -1,7 +1,8 @@
-"""Drop, keep or add lesions without a report. The reader names a lesion number or a place.
+"""Drop, keep or add lesions that a reader names by number or by location.
 
-The command line, the console and the pages of findings use this module. Their changes become marks, in the
-same form as a reader's measurements.
+Readers make these changes on the command line, in the console, or with an object that references a lesion
+page. The module turns the changes into marks. So the node treats the changes like shapes that a reader draws
+on images.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ _CIRCLE_POINTS = 16
 
 
 class LesionLocation(Protocol):
-    """The place of a lesion: its centre and its diameter."""
+    """The location and size of a lesion: centre and diameter."""
 
     @property
     def size_mm(self) -> float:
@@ -53,7 +54,7 @@ class LesionLocation(Protocol):
 
 @dataclass(frozen=True)
 class OnImage:
-    """A lesion on an image.
+    """The location of a lesion on an image.
 
     Attributes
     ----------
@@ -94,9 +95,9 @@ class OnImage:
 
 @dataclass(frozen=True)
 class InSpace:
-    """A lesion in the series' frame of reference. `position` is its centre in LPS mm, `size_mm` its diameter.
+    """The location of a lesion: its centre `position` in LPS mm, and its diameter `size_mm`.
 
-    The diameter is 0 if it is unknown.
+    The centre is in the series' frame of reference. The diameter is 0 if it is unknown.
     """
 
     position: tuple[float, float, float]
@@ -109,7 +110,7 @@ class InSpace:
 
 @dataclass(frozen=True)
 class Changes:
-    """The requested changes: numbers of the lesions to drop and to keep, and places of the lesions to add."""
+    """The requested changes: lesion numbers to drop and to keep, and locations of the lesions to add."""
 
     dropped: Collection[int] = ()
     kept: Collection[int] = ()
@@ -118,7 +119,7 @@ class Changes:
 
 @dataclass(frozen=True)
 class OfferedFindings:
-    """The round that a reader sees, and its lesions.
+    """The lesions of the round that a reader sees.
 
     Attributes
     ----------
@@ -174,9 +175,9 @@ def offered_findings(case: Case) -> OfferedFindings:
 def understand_changes(
     context: Context, findings: OfferedFindings, changes: Changes, verb: Verb, named: ReaderChoice | None
 ) -> MarkedRound:
-    """Turn changes into marks.
+    """Turn a reader's changes of lesions into marks.
 
-    Call this function outside of any transaction, because it reads files to find the places.
+    Call this function outside of any transaction, because it reads files to locate the added lesions.
 
     Parameters
     ----------
@@ -205,7 +206,7 @@ def understand_changes(
 def changes_by_number(
     session: Session, findings: OfferedFindings, changes: Changes, verb: Verb, named: ReaderChoice | None
 ) -> MarkedRound:
-    """Turn dropped and kept lesion numbers into marks, within a transaction. It ignores places.
+    """Turn dropped and kept lesion numbers into marks, within a transaction. Ignore added lesions.
 
     Parameters and errors are those of `understand_changes`.
     """
@@ -226,18 +227,18 @@ def _made(
 
 
 def find_dropped_findings(context: Context, verb: Verb, reading: Reading) -> MarkedRound | None:
-    """Return the marks of an object that names pages of findings; None if it names no such page.
+    """Return the marks of an object that references lesion pages; None if it references no lesion page.
 
-    Each page drops its lesion. A lesion keeps its number in all rounds. So the page of an older round drops
-    the lesion from the newest round.
+    A lesion page shows a lesion in all candidates. A reference to the page drops the lesion. A lesion keeps
+    its number in all rounds. So the page of an older round drops the lesion from the newest round.
 
     Raises
     ------
     InputError
         ``mark-needs-pick``: the verb is REJECT. ``mark-needs-candidate``: the verb is ACCEPT, and the object
         names no candidate. ``ambiguous-selection``: the pages belong to two cases, or `read_answer` raises
-        it. ``mark-older-round``: the object also names a candidate of an older round. ``no-such-lesion``: the
-        newest round does not offer the lesion.
+        this error. ``mark-older-round``: the object also names a candidate of an older round.
+        ``no-such-lesion``: the newest round does not offer the lesion.
     """
     with context.database.reading() as session:
         pages = results_named(session, reading.references, [ResultKind.FINDING])
@@ -296,9 +297,9 @@ def _joined(earlier: Sequence[MarkedLesion], values: Collection[int]) -> tuple[M
 def _with_places(
     context: Context, findings: OfferedFindings, places: Sequence[LesionLocation], marks: Marks, artifact: str
 ) -> Marks:
-    """Return the marks together with lesions that are added at places.
+    """Return the marks together with lesions that are added at locations.
 
-    `artifact` is the path of the reader's edit to which the places refer; empty if there is no edit.
+    `artifact` is the path of the edit on which the reader located the lesions; empty if there is no edit.
     """
     store = context.store
     volume = read_geometry(store.fetch_all(findings.series), context.settings.intake.known)

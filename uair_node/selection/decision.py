@@ -1,7 +1,8 @@
 """Decide the effect of an answer.
 
-The same rules hold for returned objects, the command line, the console and held parts. The functions use no
-database. The caller locks the case first (`uair_node.cases.lock`) and passes its state.
+The same rules hold for answers from returned objects, the command line, the console and partial edits. The
+functions use no database. The caller locks the case first (`uair_node.cases.lock`) and passes the case's
+state.
 """
 
 from __future__ import annotations
@@ -78,8 +79,8 @@ class Effect(Enum):
     """The effect of an answer that is not refused."""
 
     EFFECTIVE = auto()
-    REPEATED = auto()  # it is equal to the answer that took effect last
-    REPLACES = auto()  # it takes effect and cancels the earlier answer to the same round
+    REPEATED = auto()  # the same answer took effect last
+    REPLACES = auto()  # the answer takes effect and cancels the earlier answer to the round
 
 
 def decide(standing: Standing, said: Said) -> Effect:

@@ -1,8 +1,8 @@
 """Read an edited SEG or an RTSTRUCT: the round that it answers, and its content.
 
-The viewer gave the object new UIDs. So the node matches it by the images on which it was drawn. The node
-reads the object before it accepts it. If the object cannot be used, then the node refuses it at once with the
-reason.
+The viewer gave the object new UIDs. So the node finds the round by the images on which the object was drawn.
+The node reads an object before it accepts the object. If the object cannot be used, then the node refuses the
+object at once with the reason.
 """
 
 from __future__ import annotations
@@ -120,9 +120,9 @@ class Edit:
 def find_edited_round(context: Context, reading: Reading) -> EditedRound | None:
     """Return the open round that a returned object answers; None if there is no such round.
 
-    The object was drawn on the images of that round's case. If it names no such image, then the function
-    returns the round of a case of the same series or study. A later check then gives the reader the reason
-    why the object cannot be used.
+    Usually the object names images of the round's case, on which it was drawn. If the object names no image
+    of a waiting case, then a waiting case of the same series or study counts. A later check then tells the
+    reader why the object cannot be used.
 
     Raises
     ------
@@ -280,7 +280,7 @@ def keep_whole(
     Raises
     ------
     InputError
-        ``ambiguous-selection``: two parts draw one target differently.
+        ``ambiguous-selection``: two partial edits draw the same target differently.
     """
     complete = all(part.character == CHARACTER for part in parts)
     answer, labels = put_together(offered, [part.labels for part in parts], complete=complete)
@@ -297,14 +297,15 @@ def put_together(
 ) -> tuple[ReaderChoice, Labels]:
     """Return the most similar candidate for each target, and the merged segmentation ``(Z, Y, X)``.
 
-    If all parts are edits of a candidate (`complete`) and they contain the liver, then they are the whole
-    answer. The reader deleted a lesion that no part contains. Otherwise the parts concern only the targets
-    that they contain. All other targets stay as in the answer's candidate `k`.
+    `parts` are the partial edits of an answer. If all of them are edits of a candidate (`complete`) and they
+    contain the liver, then together they are the whole answer. In this case, the reader deleted each lesion
+    that no partial edit contains. Otherwise the partial edits change only the targets that they contain. All
+    other targets stay as in the answer's candidate `k`.
 
     Raises
     ------
     InputError
-        ``ambiguous-selection``: two parts draw one target differently.
+        ``ambiguous-selection``: two partial edits draw the same target differently.
     """
     drawn = _targets_of(offered, parts)
     origins = _origins(drawn, offered)
@@ -312,7 +313,7 @@ def put_together(
     answer = ReaderChoice(base, {value: k for value, k in origins.items() if k != base})
     if LIVER in drawn:
         labels = np.zeros(parts[0].shape, np.uint8)
-        if len(parts) > 1:  # the liver part has holes at its candidate's lesions, which the parts may replace
+        if len(parts) > 1:  # a saved liver has holes at lesions, which other partial edits may replace
             labels[taken(offered, ReaderChoice(origins[LIVER])).labels > LIVER] = LIVER
         labels.reshape(-1)[drawn.pop(LIVER)] = LIVER
         if not complete:
@@ -335,7 +336,7 @@ def _targets_of(offered: Sequence[StoredCandidate], parts: Sequence[Labels]) -> 
             voxels = np.flatnonzero(labels == value)
             number = value
             while number not in known and number in found and not np.array_equal(found[number], voxels):
-                number += 1  # both parts number their new lesions from the same start
+                number += 1  # both partial edits number new lesions from the same start
             if number in found and not np.array_equal(found[number], voxels):
                 raise InputError(
                     "ambiguous-selection",
@@ -347,10 +348,10 @@ def _targets_of(offered: Sequence[StoredCandidate], parts: Sequence[Labels]) -> 
 
 
 def _origins(drawn: Mapping[int, Voxels], offered: Sequence[StoredCandidate]) -> dict[int, int]:
-    """Return the most similar candidate for each target (Dice).
+    """Return label value -> candidate whose target is most similar to the drawn target (Dice coefficient).
 
-    Candidates often share a target voxel for voxel. Ties go to the candidate that is most similar for the
-    most targets.
+    Often several candidates have the same voxels of a target. The function then chooses the candidate that is
+    most similar for the most targets.
     """
     sizes = [_counts(candidate.labels) for candidate in offered]
     most_like: dict[int, set[int]] = {}

@@ -1,7 +1,7 @@
-"""Read a Key Object that flags images of a case. If it contains a drop word, it drops the lesion on them.
+"""Read a Key Object that flags images of a case. With a drop word, it drops the lesion on these images.
 
-An image alone does not show where a lesion lies. So only drop words have a meaning, and only if exactly one
-lesion lies on the images.
+Drop words are words of the settings that mean "no lesion". An image alone does not show where a lesion lies.
+So the Key Object needs a drop word, and exactly one lesion must lie on all of its images.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Interpret marks: confirmed lesions, new lesions, dropped lesions, and unusable marks with a reason.
 
-Each measurement group of a report is interpreted separately. Candidates are label volumes on the canonical
-grid. This module does not use cases, rounds or files.
+A mark is a shape that a reader draws on an image, such as a measurement. Each measurement group of a report
+is interpreted separately. Candidates are label volumes on the canonical grid. This module does not use cases,
+rounds or files.
 """
 
 from __future__ import annotations
@@ -33,9 +34,9 @@ The model may miss a lesion at the organ's surface.
 """
 MOST_MM = 250.0
 MOST_OF_ORGAN = 0.7
-"""The largest volume of a lesion's mark, as a fraction of the organ. A larger mark measures the organ."""
+"""The largest volume of a lesion's mark, as a fraction of the organ's volume. A larger mark is refused."""
 _ON_LESION = 0.3
-"""The least fraction of a mark's samples that lies on an offered lesion if the mark concerns this lesion."""
+"""A mark concerns an offered lesion if at least this fraction of the mark's samples lies on the lesion."""
 _POINT_REACH_MM = 5.0
 _SAMPLES = np.linspace(0.0, 1.0, 6)[1:]
 _KEPT_POINTS = 64
@@ -45,7 +46,7 @@ class Places(Protocol):
     """Interface of objects that place graphics on a canonical grid: `uair_node.dicom.mark_places.Grid`."""
 
     def place(self, graphic: Graphic) -> Points:
-        """Return the points of a graphic, ``(n, 3)`` z, y, x. Coordinates count voxel edges.
+        """Return the points of a graphic, ``(n, 3)`` z, y, x. Voxel i covers coordinates [i, i + 1).
 
         Raises
         ------
@@ -84,7 +85,8 @@ class Offer:
 class _Drawn:
     """A measurement group on the canonical grid.
 
-    Its shapes are in voxels; their coordinates count voxel edges. `spacing` is the voxel spacing in mm.
+    The points of `shapes` are in voxels: voxel i covers coordinates [i, i + 1). `spacing` is the voxel
+    spacing in mm.
     """
 
     shapes: tuple[tuple[Shape, Points], ...]
@@ -139,7 +141,8 @@ _Placed = tuple[int | None, _Drawn]
 class Document:
     """The object that contains the marks.
 
-    `uid` is its SOP Instance UID. `replaces` has the UIDs of the object itself and of its earlier versions.
+    `uid` is the object's SOP Instance UID. `replaces` contains the UIDs of the object itself and of its
+    earlier versions.
     """
 
     uid: str
@@ -156,8 +159,8 @@ def understand(
 ) -> tuple[Marks, list[InputError]]:
     """Return the marks of a report, joined with earlier marks, and the errors of unusable graphics.
 
-    Earlier marks stay, with two exceptions. The marks of an earlier version of this document are removed, and
-    the marks of the same measurement groups.
+    Earlier marks stay, with two exceptions. Marks from an earlier version of this document are removed. Marks
+    with the Tracking UID of a measurement group in this document are removed, too.
 
     Parameters
     ----------
@@ -314,7 +317,7 @@ def _lesion_under(drawn: _Drawn, offer: Offer) -> int | None:
 
 
 def _values_at(points: Points, labels: Labels) -> Labels:
-    """Return the labels ``(n,)`` at points ``(n, 3)`` that count voxel edges; 0 outside the grid."""
+    """Return labels ``(n,)`` at points ``(n, 3)``; voxel i covers [i, i + 1). Outside, the label is 0."""
     index = np.floor(points).astype(int)
     inside = ((index >= 0) & (index < labels.shape)).all(axis=1)
     values = np.zeros(len(points), np.uint8)
@@ -339,7 +342,7 @@ def _require_agreement(lesions: Sequence[_Placed], drops: Sequence[_Placed]) -> 
 
 
 def contradiction(*, in_one_report: bool) -> InputError:
-    """Return the error for marks that confirm and drop a lesion at the same place or of the same number."""
+    """Return the error for marks that both confirm and drop a lesion, by place or by number."""
     if in_one_report:
         sentence = "One place is marked as a lesion and as no lesion."
         remedy = "Delete one of the two marks and send the report again."

@@ -1,4 +1,4 @@
-"""Read an object with marks: the round that it answers, and the meaning of its marks in that round."""
+"""Read an object with a reader's marks: find the round that it answers, and interpret the marks."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def find_marked_round(context: Context, verb: Verb, dataset: Dataset, reading: R
     """Interpret an object's marks in the round that a reader sees. Return None for an object without marks.
 
     If the object also names a candidate, then the marks belong to that pick. This pick counts even if no mark
-    can be used. Marks join an earlier pick, edit or marks of the same round.
+    can be used. The marks are added to an earlier answer to the same round: a pick, an edit or other marks.
 
     Raises
     ------
@@ -289,7 +289,7 @@ def offer_of(
 
 
 def find_before(context: Context, candidates: Sequence[str]) -> Before:
-    """Return the answer that counts in the case of these candidates, with the content that new marks join."""
+    """Return the answer that counts in the case of these candidates. New marks are added to its content."""
     with context.database.reading() as session:
         return before_in(session, candidates)
 

@@ -71,8 +71,8 @@ def find_candidates(
     Raises
     ------
     InputError
-        ``unknown-reference``: no reference is ours. ``segment-not-ours``: no reference is ours, and some
-        references name segments of another segmentation.
+        ``unknown-reference``: no referenced object is ours. ``segment-not-ours``: no referenced object is
+        ours, and some references name segments of another segmentation.
     """
     found = results_named(session, references)
     if not found and segments:
@@ -101,10 +101,11 @@ def results_named(
 def read_answer(verb: Verb, named: Sequence[Result], segments: Mapping[str, Sequence[int]]) -> ReaderChoice:
     """Decide from which candidate each target is taken.
 
-    If the object names a segment, then its target is taken from that segment's candidate. All other targets
-    come from a single candidate. This is the candidate that the object names as a whole. If there is none, it
-    is the candidate whose liver is named, otherwise the candidate with the most named lesions. Ties go to the
-    candidate with the lowest number.
+    If the object names a segment, then the segment's target is taken from the segment's candidate. All other
+    targets come from a single candidate: the candidate that the object names as a whole. If no candidate is
+    named as a whole, it is the candidate whose liver segment is named. If no liver segment is named, it is
+    the candidate with the most named lesions. If several candidates have the most named lesions, the lowest
+    candidate number decides.
 
     Parameters
     ----------
@@ -148,10 +149,10 @@ def _target(candidate: Result, segment: int) -> int:
 
 
 def main_candidate(parts: Mapping[int, int]) -> int:
-    """Return the candidate from which all targets are taken that are not in `parts`.
+    """Return the candidate from which all targets outside of `parts` are taken.
 
-    `parts` maps the label value of a target to its candidate. The result is the candidate of the liver, if
-    `parts` contains the liver, otherwise the most frequent candidate.
+    `parts` maps the label value of a target to its candidate. If `parts` contains the liver, then the result
+    is the liver's candidate. Otherwise it is the most frequent candidate in `parts`.
     """
     if LIVER in parts:
         return parts[LIVER]
@@ -182,7 +183,7 @@ def the_case_and_round(session: Session, named: Sequence[Result], study_uid: str
 
 
 def check_study(case: Case, study_uid: str) -> None:
-    """Refuse an object of another study. It raises an InputError ``other-study``."""
+    """Raise the InputError ``other-study`` for an object of another study."""
     if study_uid and study_uid != case.study_instance_uid:
         raise InputError(
             "other-study",

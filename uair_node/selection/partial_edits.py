@@ -1,8 +1,8 @@
-"""Merge segmentations of some targets that a sender sent together into one answer.
+"""Merge partial edits that a sender sent together into a single answer.
 
-A viewer can save selected segments. It then writes a SEG with lesion 1 of candidate 2, and another SEG with
-lesion 2 of candidate 3. The node keeps each SEG as a row until its sender has sent no further object for a
-while.
+A partial edit, here also called a part, is a SEG with only some targets. For example, a viewer can save
+lesion 1 of candidate 2 as a SEG, and lesion 2 of candidate 3 as another SEG. The node holds each SEG in a
+row. The node merges these SEGs when their sender has sent no further SEG for a while.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _GROUP = (Selection.case_id, Selection.round_number, Selection.verb, Selection.c
 
 
 def answer_with_parts(context: Context) -> int:
-    """Apply the held parts of edits if no further part arrived in time. Return the number of answers."""
+    """Merge and apply held parts if no further part arrived in time. Return the number of answers."""
     return sum(_is_answered(context, ids) for ids in _quiet_groups(context))
 
 

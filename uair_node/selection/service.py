@@ -35,7 +35,7 @@ from uair_node.selection.match import (
 log = logging.getLogger(__name__)
 
 _PART = "part"
-"""A placeholder for the path of the merged parts. No earlier answer has this path."""
+"""A placeholder for the path of the merged partial edits. No earlier answer has this path."""
 _TOOK_PART = (SelectionOutcome.EFFECTIVE, SelectionOutcome.JOINED, SelectionOutcome.HELD)
 
 
@@ -72,7 +72,7 @@ class Evidence:
 
 
 def select_by_object(session: Session, evidence: Evidence, reading: Reading) -> Selection:
-    """Apply the answer that an object's references give. The returned row has the outcome."""
+    """Apply the answer that an object gives by its references. The returned row has the outcome."""
     try:
         check_document(session, evidence.verb, reading)
     except InputError as refusal:
@@ -96,7 +96,7 @@ class AnswerChangedError(Exception):
 
 
 def select_by_marks(session: Session, evidence: Evidence, marked: MarkedRound, reading: Reading) -> Selection:
-    """Apply an object's marks with their pick, or with the earlier answer that they join.
+    """Apply an object's marks together with the object's pick, or with an earlier answer.
 
     If the marks are refused, then the returned row records the refusal.
 
@@ -147,7 +147,7 @@ def _with_marks(evidence: Evidence, marked: MarkedRound) -> Evidence:
 def hold_part(session: Session, evidence: Evidence, candidates: Sequence[str], study_uid: str) -> Selection:
     """Keep a segmentation of some targets until the other segmentations of the same answer have arrived.
 
-    If it is refused, then the returned row records the refusal.
+    If the segmentation is refused, then the returned row records the refusal.
     """
     named = find_candidates(session, candidates)
     try:
@@ -168,7 +168,7 @@ def hold_part(session: Session, evidence: Evidence, candidates: Sequence[str], s
 def hold_start(session: Session, evidence: Evidence, case: Case) -> Selection:
     """Keep another system's segmentation for the first round of a case.
 
-    It replaces an earlier segmentation that is kept for this round.
+    The segmentation replaces an earlier segmentation that was kept for this round.
     """
     session.execute(
         update(Selection)
@@ -186,12 +186,15 @@ def hold_start(session: Session, evidence: Evidence, case: Case) -> Selection:
 
 
 def apply_parts(session: Session, parts: Sequence[Selection], answer: ReaderChoice, artifact: str) -> None:
-    """Apply the held parts of one round as one answer. The row of the last part represents the answer.
+    """Apply the held partial edits of a round as a single answer.
+
+    The row of the last partial edit represents the answer.
 
     Parameters
     ----------
     answer, artifact
-        The merged answer, and the path of its label volume; empty if it takes unchanged candidates.
+        The merged answer, and the path of its label volume. The path is empty if the answer takes unchanged
+        candidates.
     """
     last = parts[-1]
     assert last.case_id is not None, "a part is held for a case"
@@ -215,7 +218,7 @@ def apply_parts(session: Session, parts: Sequence[Selection], answer: ReaderChoi
 
 
 def refuse_parts(session: Session, parts: Sequence[Selection], refusal: InputError) -> None:
-    """Refuse the held parts of one answer, and make the notice for the reader due."""
+    """Refuse the held partial edits of an answer, and make a notice for the reader due."""
     for part in parts:
         refuse(part, refusal)
     lifecycle.tell_reader(session, session.get_one(Case, parts[-1].case_id))
@@ -317,7 +320,7 @@ def _check_numbers(candidates: Sequence[Result], answer: ReaderChoice) -> None:
 
 
 def _check_parts(round_: Round, candidates: Sequence[Result], answer: ReaderChoice) -> None:
-    """Raise ``no-such-part`` if a part is unknown, or if a candidate that it concerns lacks its target."""
+    """Raise ``no-such-part`` for an unknown part of a target, or if a named candidate lacks the target."""
     targets = {candidate.k: candidate.targets for candidate in candidates}
     for (value, name), k in answer.per_part.items():
         names = round_.parts.get(str(value), [])

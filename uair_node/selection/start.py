@@ -1,4 +1,4 @@
-"""Start a case from another system's segmentation. It becomes the reference of round 1 or of the next round.
+"""Use another system's segmentation as the reference of a case's first round or next round.
 
 If the first round of a case is not published yet, then the node keeps the object until it computes that
 round. If a case waits for a reader, then its next round starts from the object at once.
@@ -62,8 +62,8 @@ def take_start(context: Context, dataset: Dataset, evidence: Evidence, path: Pat
 def answer_with_starts(context: Context) -> int:
     """Apply kept objects of cases whose first round is published. Return the number of these objects.
 
-    The computation of the first round uses most kept objects. This function handles the objects that arrived
-    after that computation had read them.
+    The computation of the first round uses most kept objects. This function handles objects that arrived too
+    late for that computation.
     """
     with context.database.reading() as session:
         held = session.scalars(

@@ -1,4 +1,4 @@
-"""Read liver and lesions of another system's segmentation, as a reference on the source grid.
+"""Read liver and lesions from another system's segmentation, as a reference on the source grid.
 
 Other structures are left out, and a remark names them.
 """
@@ -42,8 +42,9 @@ def read_reference(
     volume
         The source grid; its voxels are not read.
     offered
-        Our own candidates, ``(Z, Y, X)`` labels on the source grid. If `dataset` lacks the liver, or all
-        lesions, then these come from the first candidate.
+        Our own candidates, ``(Z, Y, X)`` labels on the source grid. If `dataset` lacks the liver, then the
+        liver comes from the first candidate. If `dataset` has no lesion, then the lesions come from the first
+        candidate.
     used
         Numbers of the lesions that the case had in any round.
 

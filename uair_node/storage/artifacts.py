@@ -1,4 +1,4 @@
-"""A round's four label volumes, a file that the computing job leaves for the job that writes DICOM."""
+"""The file with a round's four label volumes. A job computes it, and another job writes DICOM from it."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class TargetParts:
         Parameters
         ----------
         box
-            The place of `region` on the source grid; None: `region` covers the grid.
+            The box of `region` on the source grid; None if `region` covers the whole grid.
         """
         first = np.array([span.start for span in box]) if box else np.zeros(3)
         found = np.zeros(region.shape, bool)
@@ -196,8 +196,8 @@ def load_candidates(path: Path) -> list[StoredCandidate]:
 def save_arrays(file: IO[bytes], **arrays: npt.NDArray[Any]) -> None:
     """Write arrays as a file for `numpy.load`, with light compression.
 
-    For label volumes, the file is nearly as small as with `numpy.savez_compressed`. The writing takes a fifth
-    of the time.
+    Compared with `numpy.savez_compressed`, the file of a label volume is nearly as small, and the writing
+    takes a fifth of the time.
     """
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
         for name, array in arrays.items():
@@ -213,7 +213,8 @@ def label_values(labels: Labels) -> tuple[int, ...]:
 def marked_voxels(labels: Labels) -> Labels:
     """Return an array `(n,)` of all voxel values above 0, and of some zeros between them.
 
-    It is a fast filter, which skips zeros in blocks of 8 voxels.
+    This fast filter skips each block of 8 voxels that are all zero. So zeros stay only in blocks with a
+    labelled voxel, and in an incomplete last block.
     """
     flat = np.ascontiguousarray(labels).reshape(-1)
     words = flat[: flat.size // 8 * 8].view(np.uint64)
@@ -250,11 +251,11 @@ def load_region(path: Path) -> Region:
 
 
 def taken(offered: Sequence[StoredCandidate], answer: ReaderChoice) -> StoredCandidate:
-    """Return the segmentation of an answer: a candidate, with targets and parts of other candidates.
+    """Return the segmentation that an answer chooses from the targets and parts of the candidates.
 
-    If the answer takes a lesion from another candidate, then the lesion's voxels in this candidate become
-    liver. In an overlap of two lesions, the voxels get the higher number. If a target consists of parts, then
-    only its largest connected component is kept.
+    The result starts as the answer's candidate `k`. If the answer takes a lesion from another candidate, then
+    the lesion's voxels in candidate `k` become liver. In an overlap of two lesions, the voxels get the higher
+    number. If the answer names parts of a target, then only the target's largest connected component is kept.
     """
     by_k = {candidate.k: candidate for candidate in offered}
     (base,) = (candidate for candidate in offered if candidate.k == answer.k)
@@ -273,7 +274,7 @@ def taken(offered: Sequence[StoredCandidate], answer: ReaderChoice) -> StoredCan
 
 
 def _taken_region(by_k: Mapping[int, StoredCandidate], answer: ReaderChoice, value: int) -> Region:
-    """Return the mask `(Z, Y, X)` of a target according to an answer, with parts of other candidates."""
+    """Return the mask `(Z, Y, X)` of a target as an answer chooses it, part by part."""
 
     def region_of(k: int) -> Region:
         labels = by_k[k].labels

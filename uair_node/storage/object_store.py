@@ -16,7 +16,7 @@ from uair_node.storage.store import PARTIAL_SUFFIX, Store
 
 
 def open_store(settings: Settings) -> Store:
-    """Return the store of the data folder, with the object store if an object store is configured.
+    """Return the data folder's store. If the settings name an object store, then files are shared there.
 
     Raises
     ------
@@ -28,9 +28,9 @@ def open_store(settings: Settings) -> Store:
 
 
 _PROBE_S = 5.0
-"""Time limit of `probe` in seconds, for a server that accepts the connection and does not answer."""
+"""Time limit of `probe` in seconds, for a server that accepts a connection and then sends nothing."""
 _REQUEST_S = {"connect_timeout": 5, "read_timeout": 15, "retries": {"total_max_attempts": 1}}
-"""Limits of each request. s3fs tries a request five times, so botocore must not repeat each try."""
+"""Limits of a request, times in seconds. s3fs tries it five times, so botocore must not repeat each try."""
 
 
 class ObjectStore:

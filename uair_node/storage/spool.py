@@ -124,5 +124,5 @@ class Spool:
 
 
 def _hash(uid: str) -> str:
-    """Return the whole SHA-256 digest of a UID. Different UIDs get different names. A name hides its UID."""
+    """Return the SHA-256 digest of a UID, for a file name that is unique and hides the UID."""
     return hashlib.sha256(uid.encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""The places of files, and their transfer to the machine that needs them.
+"""The paths of files, and the transfer of files to the machine that needs them.
 
 Database rows contain paths relative to the data folder. With a single machine, or with a folder that all
 machines mount, the data folder is the store. With an object store, each machine has a separate data folder. A
@@ -44,7 +44,7 @@ class Remote(Protocol):
 
 @dataclass(frozen=True)
 class Store:
-    """The data folder: `spool` (received files), `artifacts` (computed files), `broker` (embedded transport).
+    """The data folder with `spool` (received files), `artifacts` (computed files), `broker` (messages).
 
     Parameters
     ----------
@@ -68,10 +68,10 @@ class Store:
         return self.root / "broker"
 
     def round_folder(self, case_id: int, number: int, token: str) -> Path:
-        """Make the folder for the files of a claim of a round's work. Return its path.
+        """Make the folder for the files that a worker writes for a round. Return the folder's path.
 
-        A claim's transaction writes the paths of its files into rows. Each claim has a separate folder. So a
-        worker that lost its lease cannot change files that are in rows.
+        Each claim gets a separate folder. The transaction that ends the job writes the paths of the files
+        into database rows. So a worker that lost its lease cannot change a file whose path is in a row.
 
         Parameters
         ----------
@@ -91,17 +91,17 @@ class Store:
         return sorted((self.root / "artifacts").glob("case-*"))
 
     def relative(self, path: Path) -> str:
-        """Return a path in the form that rows contain: relative to the data folder."""
+        """Return a path as database rows store it: relative to the data folder."""
         if path.is_relative_to(self.root):  # fast, because `resolve` would access each folder on the disk
             return path.relative_to(self.root).as_posix()
         return path.resolve().relative_to(self.root.resolve()).as_posix()
 
     def absolute(self, relative: str) -> Path:
-        """Return the path of a row's file on this machine, without a download. The file may not exist."""
+        """Return this machine's path of a file whose path is in a row. The file may not exist here."""
         return self.root / relative
 
     def share(self, *paths: Path) -> str:
-        """Upload files of the data folder for other machines. Return the first path in the form of rows.
+        """Upload files of the data folder for other machines. Return the first path as rows store it.
 
         Raises
         ------
@@ -114,14 +114,14 @@ class Store:
         return names[0]
 
     def fetch(self, relative: str) -> Path:
-        """Return the path of a row's file on this machine. Download the file if it is not on this machine.
+        """Return this machine's path of a file whose path is in a row. Download the file if necessary.
 
         The errors are those of `share`.
         """
         return self.fetch_all([relative])[0]
 
     def fetch_if_kept(self, relative: str) -> Path | None:
-        """Return the path of a row's file as `fetch`; None if the file no longer exists.
+        """Return the path of a file as `fetch` does; None if the file no longer exists.
 
         The errors are those of `share`.
         """
@@ -134,7 +134,7 @@ class Store:
         return path if path.exists() else None
 
     def require_available(self) -> None:
-        """Raise an error if the store cannot be used. Without an error, a missing file is a deleted file.
+        """Raise an error if the store cannot be used. If no error is raised, a missing file was deleted.
 
         Raises
         ------
@@ -151,7 +151,7 @@ class Store:
             )
 
     def fetch_all(self, relatives: Sequence[str]) -> tuple[Path, ...]:
-        """Return the paths of several rows' files, as `fetch` does for a single file."""
+        """Return this machine's paths of several files, as `fetch` does for a single file."""
         paths = tuple(self.root / relative for relative in relatives)
         missing = {name: path for name, path in zip(relatives, paths, strict=True) if not path.exists()}
         if self.remote is not None and missing:
@@ -161,7 +161,7 @@ class Store:
         return paths
 
     def fetch_folder(self, relative: str, names: Sequence[str]) -> Path:
-        """Return a folder on this machine with the files `names`. The errors are those of `share`."""
+        """Fetch the files `names` of a folder. Return the folder's path. The errors are those of `share`."""
         self.fetch_all([f"{relative}/{name}" for name in names])
         return self.root / relative
 
@@ -212,7 +212,7 @@ def write_durably(path: Path, write: Callable[[Path], object]) -> None:
 
 @contextmanager
 def staged(path: Path, write: Callable[[Path], object]) -> Iterator[Callable[[], None]]:
-    """Write and sync a temporary file. Yield a function that gives it its final name.
+    """Write and sync a temporary file. Yield a function that gives the file its final name.
 
     If the ``with`` block does not call the function, then the file is deleted.
 
@@ -256,7 +256,7 @@ def _rename_durably(temporary: Path, path: Path) -> None:
 
 
 def make_folder_durably(folder: Path, *, mode: int = 0o777) -> None:
-    """Make a folder with `mode`, and its missing parents. Their names survive a power cut.
+    """Make a folder with `mode`, and its missing parents. All made folders survive a power cut.
 
     Raises
     ------
