@@ -54,7 +54,7 @@ from dicom_config.section import Section
 
 def _profile_name(name: str) -> str:
     if name not in PROFILES:
-        raise ValueError(f"there is no profile {name}; there are {', '.join(PROFILES)}")
+        raise ValueError(f"there is no profile {name}; the profiles are {', '.join(PROFILES)}")
     return name
 
 
@@ -82,8 +82,8 @@ class IntakeSection(Section):
     )
     acquisitions: Literal["each", "refuse"] | PositiveInt = Field(
         "each",
-        description="a series with several acquisitions: each: a case for each; refuse: no case; a number: "
-        "a case for the acquisition with this number in time",
+        description="a series with several acquisitions: each: a case for each acquisition; refuse: no case; "
+        "a number: a case for the acquisition with this number in time",
     )
     other_objects: Literal["keep", "drop"] = Field(
         "keep",
@@ -173,7 +173,8 @@ class ResultsSection(Section):
 
     pages: bool = Field(True, description="pictures of the candidates, for viewers that cannot draw SEG")
     page_series: PageSeries = Field(
-        PageSeries.ROUND, description="`round`: a series of pages for each round; `case`: one for all rounds"
+        PageSeries.ROUND,
+        description="`round`: a series of pages for each round; `case`: one series for all rounds",
     )
     notices: bool = Field(
         True, description="send a picture with the outcome of each selection into the study"
@@ -278,7 +279,7 @@ class Settings(BaseSettings):
             ):
                 raise ValueError(
                     f"{destination.name} reports storage commitment to {destination.calling_ae}: "
-                    "its calling_ae must be one of node.ae_titles"
+                    "the calling_ae of this destination must be one of node.ae_titles"
                 )
         return self
 

@@ -101,8 +101,8 @@ class AllowRule(Section):
     certificates: Annotated[
         tuple[CertificateName, ...],
         Field(
-            description="names, one of which the peer's certificate must have; empty: any certificate, "
-            "or none"
+            description="names of certificates: the peer's certificate must have at least one of them; "
+            "empty: any certificate, or none"
         ),
     ] = ()
 
@@ -146,7 +146,7 @@ class NodeSection(Section):
         20, description="associations that are served at a time; further ones wait, see wait_s"
     )
     wait_s: NonNegativeFloat = Field(
-        10.0, description="time after which a waiting association is rejected for now"
+        10.0, description="longest time that a further association waits; then it is rejected as temporary"
     )
     max_pdu_bytes: Annotated[int, Field(ge=4096, le=1 << 20)] = 262_144
     max_instance_bytes: PositiveInt = 1 << 30

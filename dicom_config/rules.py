@@ -80,5 +80,7 @@ class RulesSection(Section):
     def _distinct_names(self) -> RulesSection:
         names = [rule.name for rule in self.series]
         if len(set(names)) != len(names):
-            raise ValueError("each rule needs a name of its own, because reasons name the rule")
+            raise ValueError(
+                "each rule needs a name of its own, because the reason of a decision names its rule"
+            )
         return self

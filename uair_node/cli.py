@@ -28,10 +28,10 @@ _OWN = {
         "uair_node.commands.start:up", "Run all services on this machine, without a broker.", _RUN
     ),
     "node": LazyCommand("uair_node.commands.start:node", "Run the DICOM node; workers run elsewhere.", _RUN),
-    "init": LazyCommand("uair_node.commands.init:init", "Write a configuration to start from.", _SITE),
+    "init": LazyCommand("uair_node.commands.init:init", "Write an example configuration file.", _SITE),
     "console": LazyCommand(
         "uair_node.commands.serve_console:console_app",
-        "Serve the administrator's console, keep its users.",
+        "Serve the administrator's console, or manage the users of the console.",
         _RUN,
     ),
     "cases": LazyCommand("uair_node.commands.list_cases:cases", "List cases, newest first.", _CASES),
@@ -47,7 +47,7 @@ _OWN = {
         _CASES,
     ),
     "check": LazyCommand(
-        "uair_node.commands.check:check", "Check everything; each finding has a remedy.", _SITE
+        "uair_node.commands.check:check", "Check the installation. Each fault has a remedy.", _SITE
     ),
     "rules": LazyCommand(
         "uair_node.commands.rules:rules_app", "Show which series of a study would be segmented.", _SITE
@@ -55,9 +55,9 @@ _OWN = {
     "conformance": LazyCommand(
         "uair_node.commands.check:conformance", "Print the DICOM conformance statement.", _SITE
     ),
-    "tidy": LazyCommand("uair_node.commands.upkeep:tidy", "Delete data whose retention is over.", _SITE),
+    "tidy": LazyCommand("uair_node.commands.upkeep:tidy", "Delete data whose retention time is over.", _SITE),
     "recover": LazyCommand(
-        "uair_node.commands.recover:recover", "Register files that a restored database lacks.", _SITE
+        "uair_node.commands.recover:recover", "Register received files that a restored database lacks.", _SITE
     ),
     "renew-patient-keys": LazyCommand(
         "uair_node.commands.patient_keys:renew_patient_keys", "Make a new secret for the patient keys.", _SITE

@@ -166,7 +166,8 @@ def _unusable(file: Path, why: str) -> ConfigError:
     return ConfigError(
         "patient-secret-unusable",
         f"The secret of the patient keys, {file}, {why}.",
-        "Correct its rights, or restore it from the backup; `openssl rand -hex 32` makes a first secret.",
+        "Correct the rights of the file, or restore the file from the backup. `openssl rand -hex 32` makes "
+        "a first secret.",
     )
 
 

@@ -32,7 +32,11 @@ def check_model(settings: Settings) -> Iterable[Finding]:
         taken = "" if wrong else _normalisation(section)
     except UairError as error:
         return [of_error("model", error)]
-    how = "have the expected SHA-256" if _is_compared(section) else "can be read, no SHA-256 is known"
+    how = (
+        "have the expected SHA-256"
+        if _is_compared(section)
+        else "can be read, but no SHA-256 is known for a comparison"
+    )
     return [wrong or good("model", f"{section.model}, weights {how}{taken}")]
 
 

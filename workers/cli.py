@@ -9,10 +9,12 @@ _COMMANDS = {
     "worker": LazyCommand(
         "workers.process.worker_command:worker", "Run one worker process for one queue.", _RUN
     ),
-    "demo": LazyCommand("workers.demo.cli:demo", "Show the whole loop, with real processes.", _TRY),
+    "demo": LazyCommand("workers.demo.cli:demo", "Demonstrate the whole loop with real processes.", _TRY),
     "phantom": LazyCommand("workers.demo.cli:phantom", "Write a phantom as a CT or MR series.", _TRY),
     "evaluate": LazyCommand(
-        "workers.research.evaluation.cli:evaluate", "Measure the engine against true masks.", _ENGINE
+        "workers.research.evaluation.cli:evaluate",
+        "Compare the engine's segmentations with true masks.",
+        _ENGINE,
     ),
     "train": LazyCommand("workers.research.training.cli:train", "Train a network of the engine.", _ENGINE),
     "templates": LazyCommand(

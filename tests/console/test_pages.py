@@ -196,7 +196,7 @@ def test_what_the_listener_refused_is_counted_with_what_to_do(site: Site, viewer
     assert len(rows) == 2, "the peer, and the sum of all"
     assert all(">3<" in row for row in rows)
     assert "127.0.0.2" in rows[0]
-    assert "Add its address to node.allow" in rows[0]
+    assert "Add this address to node.allow" in rows[0]
     for finding in check_refused_peers(site.context.database):
         assert finding.code == "peer-refused"
         assert finding.sentence.startswith("a sender at 127.0.0.2 was refused 3 times, last just now.")

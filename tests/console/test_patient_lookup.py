@@ -74,7 +74,7 @@ def test_a_found_list_is_sorted_and_filtered_and_over_with_the_next_look_up(read
     assert reader.get("/cases?found=1&sort=case").text.index('href="/cases/1"') > 0
     _look_up(reader, "P1")
     over = reader.get("/cases?found=1")
-    assert (over.status_code, "Look the patient up again" in over.text) == (409, True)
+    assert (over.status_code, "Search for the patient again" in over.text) == (409, True)
     assert reader.post("/cases/patient", data={"patient": "P1"}).status_code == 403, "no token"
 
 

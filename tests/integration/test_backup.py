@@ -253,9 +253,11 @@ def test_an_older_database_beside_newer_files_and_messages_loses_nothing(site: S
     site.drop_messages()
     told = site.run("recover")
     assert "16 images were registered again." in told
-    assert re.search(rf"{kept}: an answer or note of .* must send it again", told)
+    assert re.search(rf"{kept}: an answer or note for .* must send this object again", told)
     assert "spool/half/0.dcm: no DICOM instance." in told
-    assert "Case 1: 2 images are gone. Send its series again." in told, "this test's case has no files"
+    assert "Case 1: 2 images are gone. Send the series of the case again." in told, (
+        "this test's case has no files"
+    )
 
     context = site.open()
     assert _told(context) == before

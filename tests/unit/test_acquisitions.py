@@ -294,8 +294,8 @@ def test_a_correction_supersedes_each_acquisition_by_its_own(database_url: str, 
         assert _send(context, first + second) == [*gone, ONE, TWO]
         with context.database.transaction() as session:
             assert [session.get(Case, n).sentence.split(";")[1] for n in (1, 2)] == [
-                " case 3 replaces this one.",
-                " case 4 replaces this one.",
+                " case 3 replaces this case.",
+                " case 4 replaces this case.",
             ]
 
 
@@ -329,7 +329,7 @@ def test_only_the_configured_acquisition_is_segmented(database_url: str, tmp_pat
         with context.database.transaction() as session:
             refused = session.get(Case, 1)
             assert refused.code == "other-acquisition-chosen"
-            assert "2 acquisitions. Only acquisition 2 in order of time" in refused.sentence
+            assert "2 acquisitions. Only acquisition 2, in order of time" in refused.sentence
             assert ONE[0] in refused.sentence
 
 

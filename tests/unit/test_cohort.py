@@ -173,7 +173,7 @@ def test_the_page_and_the_table_say_which_lesions_were_found(context: Context) -
     seen = LesionTally(found=3, marked=1, drawn=0, dropped=2)
     told = replace(cohort, cases=(replace(cohort.cases[0], seen=seen),))
     page = cohort_page(told)
-    assert "<td>offered in round 1 (recall)</td><td>3 (75 %)</td>" in page
+    assert "<td>accepted lesions that round 1 offered (recall)</td><td>3 (75 %)</td>" in page
     assert "<td>added by a mark</td><td>1</td>" in page
     (row, *_) = csv.DictReader(io.StringIO(as_csv(told)))
     names = ("lesions_found", "lesions_marked", "lesions_drawn", "lesions_dropped")

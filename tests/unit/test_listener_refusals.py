@@ -59,7 +59,7 @@ def test_the_check_names_who_was_refused_and_why(database: Database) -> None:
         (
             "peer-refused",
             "ROUTER at 127.0.0.1, which calls UAIRR, was refused once, just now. "
-            "It calls an AE title that is not ours",
+            "The peer calls an AE title that is not ours",
         ),
     ]
     with database.transaction() as session:

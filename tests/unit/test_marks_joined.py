@@ -176,7 +176,9 @@ def test_marks_join_a_pick_and_a_later_pick_replaces_them(missed: MissedCase) ->
     other = _pick(missed, 2)
     missed.send(other)
     assert _outcomes(missed) == [JOINED, REPLACED, EFFECTIVE]
-    assert any("Send the marks again to add them to it." in notice for notice in _notices(missed))
+    assert any(
+        "To add your marks to the later answer, send them again." in notice for notice in _notices(missed)
+    )
     # That remedy works.
     report = marked_report([missed.line(*MISSED)])
     row = missed.send(report)
@@ -225,4 +227,4 @@ def test_the_size_of_a_lesion_does_not_follow_at_the_end(missed: MissedCase) -> 
     row = missed.send(_naming(marked_report([missed.line(*ON_LESION, k=7)])), Verb.ACCEPT)
     assert row is not None
     assert (row.outcome, row.marks) == (EFFECTIVE, None)
-    assert row.sentence == "Left out: 1 mark (only a lesion that is dropped changes what is accepted)."
+    assert row.sentence == "Left out: 1 mark (an acceptance uses only marks that drop a lesion)."

@@ -106,7 +106,7 @@ def test_a_reader_is_told_that_the_next_round_failed_and_no_command(offered: Off
 
 
 _ACCEPTED = "This case is accepted; it accepts no further answer."
-_COMING = "Its final segmentation was still on its way to the archive when this answer came."
+_COMING = "The final segmentation of this case was still on its way to the archive when this answer came."
 
 
 @pytest.mark.parametrize(
@@ -115,8 +115,8 @@ _COMING = "Its final segmentation was still on its way to the archive when this 
         (None, _COMING),
         (DeliveryState.PENDING, _COMING),
         (DeliveryState.STORED, _COMING),
-        (DeliveryState.CONFIRMED, "Its final segmentation is in the archive."),
-        (DeliveryState.PARKED, "The archive refused its final segmentation."),
+        (DeliveryState.CONFIRMED, "The final segmentation of this case is in the archive."),
+        (DeliveryState.PARKED, "The archive refused the final segmentation of this case."),
     ],
 )
 def test_a_late_answer_is_told_where_the_final_segmentation_is(
@@ -129,7 +129,10 @@ def test_a_late_answer_is_told_where_the_final_segmentation_is(
             session.query(Delivery).update({"state": state})
     late = offered.send(offered.candidate(2), Verb.PICK)
     assert late is not None
-    assert f"{late.sentence} {late.remedy}" == f"{_ACCEPTED} {final} `uair case show 1` shows its history."
+    assert (
+        f"{late.sentence} {late.remedy}"
+        == f"{_ACCEPTED} {final} `uair case show 1` shows the history of the case."
+    )
     assert _texts(offered)[-1].startswith(f"Round 1: not used. {_ACCEPTED} {final}")
 
 
@@ -140,7 +143,7 @@ def test_without_a_destination_no_late_answer_is_promised_an_archive(tmp_path: P
         late = offered.send(offered.candidate(2), Verb.PICK)
         assert late is not None
         assert late.remedy.startswith(
-            "The node keeps the final segmentation, because no destination is configured."
+            "The node keeps the final segmentation of this case, because no destination is configured."
         )
 
 

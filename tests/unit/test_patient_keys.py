@@ -192,7 +192,7 @@ def test_a_secret_that_is_not_the_one_stops_the_node_and_its_remedies_work(
     monkeypatch.setenv("UAIR_DATA_DIR", str(data))
     monkeypatch.setenv("UAIR_DATABASE__URL", database_url)
     done = CliRunner().invoke(app, ["renew-patient-keys", "--yes"])
-    assert "1 cases have a new key; 1 cases lost their key" in done.output
+    assert "1 cases have a new patient key. 1 cases lost their patient key" in done.output
     renewed = open_context(settings, migrate=True)
     assert _stored(renewed.database) == [renewed.patient_keys.key(hash_patient_id(_ID)), ""]
     assert renewed.patient_keys.key(hash_patient_id(_ID)) != kept

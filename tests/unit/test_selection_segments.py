@@ -234,7 +234,7 @@ def test_the_liver_of_another_writer_deletes_no_lesions(offered: OfferedCase) ->
     kept = _kept(offered, row)
     np.testing.assert_array_equal(kept > 0, liver)
     assert {2, 3} <= set(np.unique(kept))
-    assert row.sentence == "The object is not an edit of a candidate. So lesions that it lacks stay."
+    assert row.sentence == "The object is not an edit of a candidate. So lesions that the object lacks stay."
 
 
 def test_an_edit_may_delete_lesions(offered: OfferedCase) -> None:

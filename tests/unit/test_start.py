@@ -91,7 +91,8 @@ def test_organs_of_another_system_start_the_case_again_with_our_lesions(offered:
     assert (labels[ours > 1] == ours[ours > 1]).all()
     assert ((labels > 0) == (_liver() | (ours > 1))).all()
     assert row.sentence == (
-        "Started from another system's segmentation: liver. It has no lesion, so our lesions stay. "
+        "Started from another system's segmentation: liver. That segmentation has no lesion, so our "
+        "lesions stay. "
         'Left out as another structure: segment 2 "spleen".'
     )
     case = offered.case()
@@ -118,7 +119,7 @@ def test_a_structure_set_of_lesions_alone_keeps_our_liver(offered: OfferedCase) 
     labels, ours = _kept(offered, row), candidate_labels(1)
     assert ((labels > 1) == _tumour()).all()
     assert ((labels > 0) == ((ours > 0) | _tumour())).all()
-    assert "It has no liver, so our liver stays." in row.sentence
+    assert "That segmentation has no liver, so our liver stays." in row.sentence
 
 
 def test_a_label_map_starts_the_case_as_a_binary_segmentation_does(offered: OfferedCase) -> None:

@@ -112,7 +112,7 @@ def test_after_retention_another_patient_or_study_makes_no_note_and_the_case_say
     case, notes = _withdraw(context)
     assert notes == []
     assert case.code == "not-withdrawn"
-    assert case.sentence.startswith("More or newer slices of this series arrived; case 2 replaces this one.")
+    assert case.sentence.startswith("More or newer slices of this series arrived; case 2 replaces this case.")
     assert "uair case show 1 --json" in case.remedy
     with context.database.transaction() as session, pytest.raises(InputError) as refused:
         lifecycle.retry(session, session.get_one(Case, case.id), actor="admin")

@@ -152,9 +152,9 @@ class Database:
             version = f"is at version {found}" if found else "has no tables"
             raise ConfigError(
                 "migration-due",
-                f"{self._name} {version}, {HEAD_REVISION} is needed.",
-                "Start `uair node` (or `uair up`) of this version once; it migrates. If another database is "
-                "meant, name its configuration with --config or UAIR_CONFIG.",
+                f"{self._name} {version}. This software needs database version {HEAD_REVISION}.",
+                "Start `uair node` (or `uair up`) of this version once, to migrate the database. If you "
+                "meant another database, name its configuration with --config or UAIR_CONFIG.",
             )
 
     def _require_known(self, revision: str | None) -> None:

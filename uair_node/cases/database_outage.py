@@ -35,7 +35,7 @@ def database_error(error: DBAPIError | PoolTimeout, url: URL) -> TransientError:
     if url.get_backend_name() == "sqlite":
         why = str(error.orig) if "locked" in str(error.orig) else type(error.orig).__name__
         sentence = f"The database file {url.database} cannot be used now ({why})."
-        return TransientError(UNAVAILABLE, sentence, f"Check its disk and its rights. {_GOES_ON}")
+        return TransientError(UNAVAILABLE, sentence, f"Check the disk and the rights of the file. {_GOES_ON}")
     return _postgresql_error(str(error.orig), url)
 
 
@@ -45,7 +45,9 @@ def _postgresql_error(message: str, url: URL) -> TransientError:
         sentence = (
             f"{server} accepts no connection now (it is starting or stopping, or has too many connections)."
         )
-        return TransientError(UNAVAILABLE, sentence, f"Wait, or raise its max_connections. {_GOES_ON}")
+        return TransientError(
+            UNAVAILABLE, sentence, f"Wait, or raise max_connections of PostgreSQL. {_GOES_ON}"
+        )
     if any(words in message for words in _PASSWORD):
         return TransientError(
             PASSWORD,
@@ -56,14 +58,16 @@ def _postgresql_error(message: str, url: URL) -> TransientError:
         return TransientError(
             MISSING,
             f"{server} has no database {url.database}.",
-            f"Create it (`createdb --owner={url.username} {url.database}`), or correct database.url.",
+            f"Create the database (`createdb --owner={url.username} {url.database}`), or correct "
+            "database.url.",
         )
     if "FATAL" in message:
         return TransientError(
             REFUSES,
             f"{server} refuses the connection of {url.username} to {url.database}.",
-            "Its log says why. Check pg_hba.conf, the role and the password.",
+            "The log of PostgreSQL says why. Check pg_hba.conf, the role and the password.",
         )
     why = "no answer in time" if any(words in message for words in _SILENT) else "no server answers"
     sentence = f"{server} cannot be reached ({why})."
-    return TransientError(UNAVAILABLE, sentence, f"Start it; check host and port of database.url. {_GOES_ON}")
+    remedy = f"Start PostgreSQL. Check host and port of database.url. {_GOES_ON}"
+    return TransientError(UNAVAILABLE, sentence, remedy)

@@ -318,7 +318,7 @@ def cancel(session: Session, case: Case, *, actor: str) -> None:
             f"Case {case.id} is {case.state}; no computation is running for it.",
             "A case that awaits a selection can be expired.",
         )
-    remedy = f"`uair case retry {case.id}` continues it."
+    remedy = f"`uair case retry {case.id}` continues the case."
     fail(session, case, code=CaseCode.CANCELLED, cause=f"Cancelled by {actor}.", remedy=remedy, actor=actor)
 
 
@@ -391,7 +391,7 @@ def _add_round(session: Session, case: Case, *, number: int, selection: Selectio
 def _supersede(session: Session, case: Case, *, by: Case) -> None:
     work_items.close_case_items(session, case)
     case.code = CaseCode.SUPERSEDED
-    case.sentence = f"More or newer slices of this series arrived; case {by.id} replaces this one."
+    case.sentence = f"More or newer slices of this series arrived; case {by.id} replaces this case."
     case.remedy = f"See `uair case show {by.id}`."
     withdrawn = case.state == CaseState.REJECTED
     advance(session, case, CaseState.SUPERSEDED, actor=NODE, reason=f"by case {by.id}")

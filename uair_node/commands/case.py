@@ -31,15 +31,15 @@ from uair_node.selection.changed_findings import (
 from uair_node.selection.service import Evidence, select_by_number
 
 LesionOption = Annotated[
-    list[str] | None, typer.Option("--lesion", help="Take a lesion from another candidate: 2=1, repeatable.")
+    list[str] | None, typer.Option("--lesion", help="2=1 takes lesion 2 from candidate 1. Repeatable.")
 ]
 PartOption = Annotated[
     list[str] | None,
-    typer.Option("--part", help="Take a lesion's part from another candidate: 2:upper=1, repeatable."),
+    typer.Option("--part", help="2:upper=1 takes the upper part of lesion 2 from candidate 1. Repeatable."),
 ]
 DropOption = Annotated[
     list[int] | None,
-    typer.Option("--drop", help="Leave this finding out, because it is no lesion. Repeatable."),
+    typer.Option("--drop", help="Drop the finding with this number, because it is no lesion. Repeatable."),
 ]
 RoundOption = Annotated[
     int | None, typer.Option("--round", help="The round of candidate K. Default: the newest round.")
@@ -75,7 +75,7 @@ def retry(case_id: CaseArgument, config: ConfigOption = None) -> None:
     """Continue a FAILED case from the step at which it failed."""
     with context_of(config).database.transaction() as session:
         lifecycle.retry(session, lock_case(session, case_id), actor="command line")
-    console.print(f"Case {case_id} is due again.")
+    console.print(f"Case {case_id} continues.")
 
 
 @case_app.command()
@@ -105,7 +105,7 @@ def send_again(
     """Send again the objects that a destination did not confirm."""
     with context_of(config).database.transaction() as session:
         number = resend(session, lock_case(session, case_id), destination, everything=everything)
-    console.print(f"{number} objects of case {case_id} are due again at {destination}.")
+    console.print(f"{number} objects of case {case_id} will be sent to {destination} again.")
 
 
 @case_app.command()
@@ -225,7 +225,7 @@ def _answer(
 ) -> None:
     context, evidence, marked = context_of(config), Evidence(verb, "command-line"), None
     if changes is not None and of_round is not None:
-        sentence = "Findings are dropped from candidates of the newest round only."
+        sentence = "A finding can be dropped only from candidates of the newest round."
         raise InputError("mark-older-round", sentence, "Leave out --round or --drop.")
     if changes is not None:
         with context.database.reading() as session:
@@ -263,7 +263,7 @@ def _print_case(found: dict[str, Any]) -> None:
     print_rows(console, ("at", "state", "by"), steps, title="history")
     if found["own_objects_returned"]:
         console.print(
-            f"{found['own_objects_returned']} of our own objects were sent back: they start nothing"
+            f"A peer sent {found['own_objects_returned']} results of this node back. They start no work."
         )
     for selection in found["selections"]:
         if selection["code"]:

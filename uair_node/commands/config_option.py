@@ -13,7 +13,7 @@ ConfigOption = Annotated[
         "--config",
         "-c",
         envvar="UAIR_CONFIG",
-        help="YAML configuration; without it, embedded mode on this machine.",
+        help="YAML configuration file. Default: embedded mode on this machine.",
     ),
 ]
 """The configuration file of a command.

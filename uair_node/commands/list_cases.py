@@ -24,7 +24,7 @@ def cases(
     search: Annotated[
         str,
         typer.Option(
-            help="List only cases with this part of an accession number, or this UID or end of a UID."
+            help="List only cases that match: part of an accession number, a UID, or the end of a UID."
         ),
     ] = "",
     limit: int = 50,

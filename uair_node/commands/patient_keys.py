@@ -20,7 +20,7 @@ from uair_node.patient_keys import replace_patient_keys
 def renew_patient_keys(
     config: ConfigOption = None,
     yes: Annotated[
-        bool, typer.Option("--yes", help="Confirm that all nodes are stopped, instead of being asked.")
+        bool, typer.Option("--yes", help="Confirm that all nodes are stopped. Then the command does not ask.")
     ] = False,
 ) -> None:
     """Replace the secret of the patient keys while all nodes are stopped. New keys are made from the images.
@@ -35,7 +35,8 @@ def renew_patient_keys(
     configured = context.settings.intake.patient_secret_file
     lost = replace_patient_keys(context.database, context.store.root, configured, digests)
     console.print(
-        f"{len(digests)} cases have a new key; {lost} cases lost their key, because no image of them is kept."
+        f"{len(digests)} cases have a new patient key. {lost} cases lost their patient key, because the node "
+        "keeps no image of them."
     )
 
 

@@ -19,7 +19,10 @@ from uair_node.storage.node_lock import only_node
 def recover(
     config: ConfigOption = None,
     yes: Annotated[
-        bool, typer.Option("--yes", help="Confirm that node and workers are stopped, instead of being asked.")
+        bool,
+        typer.Option(
+            "--yes", help="Confirm that node and workers are stopped. Then the command does not ask."
+        ),
     ] = False,
 ) -> None:
     """After a restore, register received files that the database lacks. Node and workers must be stopped.
@@ -37,13 +40,13 @@ def recover(
     for answer in found.answers:
         at = datetime.fromtimestamp(answer.received_at, UTC)
         _say(
-            f"{answer.path}: an answer or note of {at:%Y-%m-%d %H:%M} UTC for study "
-            f"…{answer.study_instance_uid[-12:]}. Its sender must send it again."
+            f"{answer.path}: an answer or note for study …{answer.study_instance_uid[-12:]}, received at "
+            f"{at:%Y-%m-%d %H:%M} UTC. The sender must send this object again."
         )
     for path in found.unreadable:
         _say(f"{path}: no DICOM instance.")
     for case_id, count in sorted(found.missing.items()):
-        _say(f"Case {case_id}: {count} images are gone. Send its series again.")
+        _say(f"Case {case_id}: {count} images are gone. Send the series of the case again.")
 
 
 def _say(line: str) -> None:

@@ -77,8 +77,8 @@ def _announce(settings: Settings, port: int) -> None:
     titles = settings.node.ae_titles
     console.print(
         f"[bold]UAIR node {__version__}[/] listens on {settings.node.host}:{port}. "
-        f"Series to [bold]{titles.store}[/], picks to [bold]{titles.pick}[/], "
-        f"accepted to [bold]{titles.accept}[/], none fits: [bold]{titles.reject}[/]. "
+        f"Send series to [bold]{titles.store}[/], picks to [bold]{titles.pick}[/], "
+        f"acceptances to [bold]{titles.accept}[/], rejections to [bold]{titles.reject}[/]. "
         f"Data in {settings.data_dir}. Not a medical device.",
         highlight=False,
         soft_wrap=not console.is_terminal,

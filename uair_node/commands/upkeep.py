@@ -51,4 +51,6 @@ def export_one(
 ) -> None:
     """Write a case as a zip for support: de-identified slices, segmentations, label volumes, history."""
     files = export_case(context_of(config), case_id, output, actor="command line")
-    console.print(f"Case {case_id}: {files} files in {output}, without names, numbers, dates or UIDs.")
+    console.print(
+        f"Case {case_id}: {files} files in {output}. They contain no names, ID numbers, dates or UIDs."
+    )

@@ -125,7 +125,7 @@ def act_on(console: ConsoleApp, request: ConsoleRequest, case_id: int, name: str
             action = _action(console, name, case)
             if seen_before != seen(case):
                 remedy = "Look at the case again, then decide."
-                raise InputError("case-changed", f"Case {case.id} has changed since.", remedy)
+                raise InputError("case-changed", f"Case {case.id} has changed since you saw it.", remedy)
             said = action.apply(session, case, request.form, request.actor)
             audit.record(session, request.session.name, request.address, name, f"case {case.id}")
             return said
@@ -143,7 +143,7 @@ def _action(console: ConsoleApp, name: str, case: Case) -> Action:
         raise InputError(
             "not-now",
             f"Case {case.id} is {case.state}; '{action.title}' is not possible now.",
-            "Its page shows the possible actions.",
+            "The page of the case shows the possible actions.",
         )
     return action
 
@@ -156,12 +156,12 @@ def seen(case: Case) -> str:
 
 def _retry(session: Session, case: Case, _form: Form, actor: str) -> str:
     lifecycle.retry(session, case, actor=actor)
-    return f"Case {case.id} is due again."
+    return f"Case {case.id} continues."
 
 
 def _cancel(session: Session, case: Case, _form: Form, actor: str) -> str:
     lifecycle.cancel(session, case, actor=actor)
-    return f"Case {case.id} is cancelled. Retry continues it."
+    return f"Case {case.id} is cancelled. Retry continues the case."
 
 
 def _expire(session: Session, case: Case, _form: Form, actor: str) -> str:
@@ -172,7 +172,7 @@ def _expire(session: Session, case: Case, _form: Form, actor: str) -> str:
 def _resend(session: Session, case: Case, form: Form, _actor: str) -> str:
     destination = form.get("destination", "")
     number = resend(session, case, destination, everything=form.get("what") == "everything")
-    return f"{number} objects are due again at {destination}."
+    return f"{number} objects will be sent to {destination} again."
 
 
 def _answer(verb: Verb) -> Apply:
@@ -219,7 +219,7 @@ ACTIONS = {
         Action(
             "resend",
             "Re-send",
-            "All objects of the case for a destination are sent again, in their order. They keep their "
+            "All objects of the case are sent to a destination again, in their order. The objects keep their "
             "UIDs. An archive that still has an object replaces or ignores it.",
             lambda settings, case: (
                 bool(settings.destinations) and any(round_.results for round_ in case.rounds)
@@ -230,8 +230,8 @@ ACTIONS = {
         Action(
             "pick",
             "Pick for the reader",
-            "The next round starts from this candidate, as if the reader had picked it. Use it for tests, "
-            "or if the reader cannot send a pick.",
+            "The next round starts from this candidate, as if the reader had picked it. Use this action "
+            "for tests, or if the reader cannot send a pick.",
             _awaits,
             _answer(Verb.PICK),
             asks=("candidate", "round", "drops"),
@@ -240,7 +240,7 @@ ACTIONS = {
             "accept",
             "Accept for the reader",
             "The case ends with this candidate: final segmentation and report go to the destinations. "
-            "It cannot be taken back.",
+            "You cannot undo this action.",
             _awaits,
             _answer(Verb.ACCEPT),
             asks=("candidate", "round", "drops"),
@@ -265,7 +265,7 @@ ACTIONS = {
         Action(
             "cancel",
             "Cancel",
-            "The running computation of the case is dropped, and the case is FAILED. Retry continues it.",
+            "The running computation stops, and the case becomes FAILED. Retry continues the case.",
             lambda _settings, case: case.state in lifecycle.COMPUTING,
             _cancel,
             grave=True,
@@ -273,7 +273,8 @@ ACTIONS = {
         Action(
             "expire",
             "Expire",
-            "The case is closed without an answer. It cannot be taken back; the series can be sent again.",
+            "The case is closed without an answer. You cannot undo this action, but the series can be sent "
+            "again.",
             lambda _settings, case: case.state in lifecycle.EXPIRABLE,
             _expire,
             grave=True,

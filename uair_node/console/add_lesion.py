@@ -71,7 +71,7 @@ def _understood(console: ConsoleApp, request: ConsoleRequest) -> MarkedRound:
         case = reports.get_case(session, request.path["case_id"])
         number, findings = _open_round(case), offered_findings(case)
         if request.form.get("seen") != seen(case):
-            sentence = f"Case {case.id} has changed since."
+            sentence = f"Case {case.id} has changed since you saw it."
             raise InputError("case-changed", sentence, "Look at the case again, then decide.")
     view = console.views.view(case.id, number)
     x, y, size = (request.form.get(name, "").strip() for name in ("at.x", "at.y", "size"))
@@ -89,7 +89,7 @@ def _open_round(case: Case) -> int:
         raise InputError(
             "not-now",
             f"Case {case.id} is {case.state}; no lesion can be added now.",
-            "Its page shows the possible actions.",
+            "The page of the case shows the possible actions.",
         )
     return round_.number
 

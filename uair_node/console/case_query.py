@@ -64,7 +64,8 @@ def case_query(session: Session, given: Mapping[str, str]) -> CaseQuery:
     state, sort = given.get("state", "").upper(), given.get("sort", NEWEST_FIRST)
     number, lookup = given.get("found", ""), session.lookup
     if number and (lookup is None or number != str(lookup.number)):
-        raise InputError("lookup-over", "This look-up is not kept any more.", "Look the patient up again.")
+        sentence = "The console no longer keeps the result of this patient search."
+        raise InputError("lookup-over", sentence, "Search for the patient again.")
     return CaseQuery(
         CaseFilter(
             state=state if state in CaseState.__members__ else "",

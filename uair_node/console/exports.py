@@ -112,7 +112,7 @@ def _dicom(console: ConsoleApp, request: ConsoleRequest) -> bytes:
     if not found:
         sentence = f"The node has none of the requested objects of round {number}."
         raise InputError(
-            "no-such-page", sentence, "Retention may have deleted them. Look for them in the archive."
+            "no-such-page", sentence, "Retention may have deleted the objects. Look for them in the archive."
         )
     return zipped(found)
 
@@ -125,11 +125,18 @@ def _objects(round_: Round, k: int) -> list[Result]:
 
 
 NUMBERS = (
-    Export("csv", "CSV", "a line for each number, with its interval", "-measurements.csv", "text/csv", _csv),
+    Export(
+        "csv",
+        "CSV",
+        "one line for each measured value, with its interval",
+        "-measurements.csv",
+        "text/csv",
+        _csv,
+    ),
     Export(
         "json",
         "JSON",
-        "the same numbers, and their changes",
+        "the same values, and their changes since the prior study",
         "-measurements.json",
         "application/json",
         _json,
@@ -139,7 +146,7 @@ SEGMENTATIONS = (
     Export(
         "nifti",
         "NIfTI",
-        "labels on the grid of the series: 1 liver, 1 + n lesion n; affine in RAS, mm",
+        "label volume on the grid of the series. Value 1: liver, value 1 + n: lesion n. Affine in RAS, mm",
         "-labels.nii.gz",
         "application/gzip",
         _nifti,
@@ -147,7 +154,7 @@ SEGMENTATIONS = (
     Export(
         "stl",
         "STL",
-        "a surface for each structure, in LPS, mm, as a zip",
+        "a zip with one surface for each structure; coordinates in LPS, mm",
         "-stl.zip",
         "application/zip",
         _stl,
@@ -156,7 +163,7 @@ SEGMENTATIONS = (
     Export(
         "dicom",
         "DICOM",
-        "the objects that went to the archive, as a zip; they hold the patient's name",
+        "a zip of the objects that went to the archive. These objects contain the patient's name",
         "-dicom.zip",
         "application/zip",
         _dicom,

@@ -119,7 +119,7 @@ def ask_broker(settings: Settings) -> Broker:
     except Exception as error:  # every transport has its own exceptions
         return Broker(
             sentence=f"The broker does not answer ({type(error).__name__}). Nothing is lost: work stays due "
-            "in the database and is sent again once it is back. Start RabbitMQ; check broker.url.",
+            "in the database, and is sent again once the broker answers. Start RabbitMQ. Check broker.url.",
             up=False,
         )
 

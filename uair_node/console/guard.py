@@ -201,7 +201,7 @@ def _proxied_role(proxy: ConsoleProxy, name: str) -> Role:
     raise InputError(
         "forbidden",
         "You are logged in, but may not use this console.",
-        "Ask its administrator for a role (console.proxy).",
+        "Ask the administrator of the console for a role (console.proxy).",
     )
 
 
@@ -210,7 +210,7 @@ def _check_form(request: Request, session: Session, form: dict[str, str] | None)
         raise InputError(
             "not-a-form",
             "This form is not from this console.",
-            "Open its page again and send it from there.",
+            "Open the page of the form again, and send the form from there.",
         )
     given = form.pop("csrf", "")
     if not is_from_us(request) or not hmac.compare_digest(given.encode(), session.csrf.encode()):

@@ -25,5 +25,7 @@ def check_now(console: ConsoleApp, request: ConsoleRequest) -> Response:
     wrong = sum(finding.level != Level.OK for finding in findings)
     with console.context.database.transaction() as session:
         audit.record(session, request.session.name, request.address, "check", outcome=f"{wrong} findings")
-    words = f"{wrong} of {len(findings)} need attention." if wrong else "Everything is as it should be."
+    words = (
+        f"{wrong} of {len(findings)} checks need attention." if wrong else "Everything is as it should be."
+    )
     return console.redirect_with_notice(request, "/checks", words, well=not wrong)

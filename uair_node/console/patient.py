@@ -81,15 +81,17 @@ def look_up_patient(console: ConsoleApp, request: ConsoleRequest) -> Response:
 
 def _header(console: ConsoleApp, path: str) -> Dataset:
     if not path:
-        remedy = "Housekeeping may have removed them. Look for the series in the archive."
-        raise InputError("no-slices", "No slice of this case is kept here.", remedy)
+        remedy = "Retention may have deleted the slices. Look for the series in the archive."
+        raise InputError("no-slices", "The node keeps no slice of this case.", remedy)
     try:
         return dcmread(console.context.store.fetch(path), stop_before_pixels=True, specific_tags=list(_SHOWN))
     except TransientError:
         raise
     except Exception:  # a foreign exception's text may quote the header
-        remedy = "Housekeeping may have removed it. Look for the series in the archive."
-        raise InputError("slice-unreadable", "The series' first slice cannot be read here.", remedy) from None
+        remedy = "Retention may have deleted the slice. Look for the series in the archive."
+        raise InputError(
+            "slice-unreadable", "The console cannot read the first slice of the series.", remedy
+        ) from None
 
 
 def _rows(header: Dataset) -> list[tuple[str, str]]:

@@ -33,8 +33,8 @@ def show_picture(console: ConsoleApp, request: ConsoleRequest) -> Response:
     except TransientError:
         raise
     except Exception:  # each decoder has its own exceptions
-        remedy = "Housekeeping may have removed it. Look for it in the archive."
-        raise InputError("no-such-page", "The picture cannot be read here.", remedy) from None
+        remedy = "Retention may have deleted the picture. Look for the picture in the archive."
+        raise InputError("no-such-page", "The console cannot read the picture.", remedy) from None
     if request.query.get("small"):
         picture = picture.reduce(max(1, picture.width // _THUMBNAIL_WIDTH))
     file = io.BytesIO()

@@ -165,7 +165,8 @@ def _story(console: ConsoleApp, case_id: int) -> Story:
             raise InputError(
                 "no-such-page",
                 f"Case {case.id} has no segmentation that can be shown.",
-                "Wait for its first round. If retention deleted it, look for its results in the archive.",
+                "Wait for the first round. If retention deleted the segmentation, look for it in the "
+                "archive.",
             )
         finished = is_finished(turns[-1].round)
         findings = findings_at(console.context, case) if finished else None

@@ -53,7 +53,8 @@ def _require_users(console: ConsoleApp) -> None:
         raise ConfigError(
             "console-no-users",
             "The console has no users, and there is no default password.",
-            "Add the first with `uair console user add NAME --role operator`, or configure console.proxy.",
+            "Add the first user with `uair console user add NAME --role operator`, or configure "
+            "console.proxy.",
         )
 
 

@@ -147,7 +147,8 @@ class UsersFile:
             raise ConfigError(
                 "users-file",
                 f"The users file {self.path} cannot be read ({type(error).__name__}).",
-                "Let the console's user own it; restore it, or delete it and add the users again.",
+                "Make the user that runs the console the owner of the file. If the file is damaged, restore "
+                "the file, or delete it and add the users again.",
             ) from None
         return self._users
 
@@ -197,7 +198,8 @@ def _derive(password: str, salt: bytes, n: int, r: int, p: int) -> bytes:
 def _checked_hash(password: str) -> str:
     if not SHORTEST_PASSWORD <= len(password) <= LONGEST_PASSWORD:
         sentence = f"A password has {SHORTEST_PASSWORD} to {LONGEST_PASSWORD} characters."
-        raise InputError("password-length", sentence, "Take a sentence, or let a password manager make one.")
+        remedy = "Use a sentence as password, or let a password manager make a password."
+        raise InputError("password-length", sentence, remedy)
     return hash_password(password)
 
 

@@ -36,7 +36,7 @@ ACCEPTED = 0
 _Key = tuple[int, int, str]
 """Case, round, and the folder of its final segmentation (empty before there is one)."""
 _KEPT_ROUNDS = 6
-_NOT_KEPT = "The files of round {} are not kept any more. Look for its results in the archive."
+_NOT_KEPT = "The files of round {} are not kept any more. Look for the results of this round in the archive."
 _WINDOW_SLICES = 16
 
 

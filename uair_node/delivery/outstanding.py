@@ -30,9 +30,11 @@ def final_words(session: Session, case: Case) -> str:
     """
     missing = final_outstanding(session, [case]).get(case.id)
     if missing == REFUSED:
-        return "The archive refused its final segmentation."
+        return "The archive refused the final segmentation of this case."
     if missing:
-        return "Its final segmentation was still on its way to the archive when this answer came."
+        return (
+            "The final segmentation of this case was still on its way to the archive when this answer came."
+        )
     delivered = (
         select(Delivery.id)
         .join(Delivery.result)
@@ -40,8 +42,8 @@ def final_words(session: Session, case: Case) -> str:
         .where(Round.case_id == case.id, Result.kind.in_(FINAL_KINDS))
     )
     if session.scalar(delivered.limit(1)) is None:
-        return "The node keeps the final segmentation, because no destination is configured."
-    return "Its final segmentation is in the archive."
+        return "The node keeps the final segmentation of this case, because no destination is configured."
+    return "The final segmentation of this case is in the archive."
 
 
 def final_outstanding(session: Session, cases: Sequence[Case]) -> dict[int, str]:

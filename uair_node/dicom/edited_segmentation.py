@@ -136,7 +136,7 @@ def unrecognised(edited: EditedSegmentation, organ: str) -> InputError:
     told = edited.speak_of(targets.unrecognised or sorted(edited.names))
     return InputError(
         "edited-unrecognised",
-        f"Neither code, name nor place shows {organ} or lesion: {told}.",
+        f"Code, name and place do not show whether this is the {organ} or a lesion: {told}.",
         f"Name the segment '{organ}' or 'lesion', or delete it, and send the segmentation again.",
     )
 

@@ -94,7 +94,8 @@ def points_of(data: Any, axes: int) -> Points:
     if not values.size:
         raise refused("mark-empty", "has no points", "Draw it again.")
     if values.size > axes * MOST_POINTS:
-        raise refused("mark-too-large", f"has more than {MOST_POINTS} points", "Draw it with fewer points.")
+        why = f"has more than {MOST_POINTS} points"
+        raise refused("mark-too-large", why, "Draw the graphic with fewer points.")
     if values.size % axes:
         raise refused("mark-unreadable", "has an incomplete point", "Draw it again.")
     if not np.isfinite(values).all():
@@ -144,7 +145,8 @@ def _closed(points: Points, *, by_type: bool) -> Points:
     length = float(np.linalg.norm(np.diff(points, axis=0), axis=1).sum())
     gap = float(np.linalg.norm(points[-1] - points[0]))
     if gap > _CLOSED_SHARE * length and not by_type:
-        raise refused("mark-open-contour", "is an open contour", "Close it, or measure a length instead.")
+        remedy = "Close the contour, or measure a length instead."
+        raise refused("mark-open-contour", "is an open contour", remedy)
     ring = points[:-1] if gap <= _CLOSED_SHARE * length else points
     if len(ring) < 3 or length == 0.0:
         raise refused("mark-empty", "encloses nothing", "Draw it again.")

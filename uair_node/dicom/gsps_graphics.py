@@ -122,7 +122,7 @@ def _annotation(item: Dataset, dataset: Dataset) -> _Annotation:
         raise refused(
             "mark-several-images",
             "of the presentation state belongs to several images" if images else "names no image",
-            "Draw it on one image, and save that image's presentation state.",
+            "Draw the graphic on one image, and save the presentation state of that image.",
         )
     image = next(iter(images.values()), Dataset())
     return _Annotation(image, _displayed_area(dataset, image), graphics, texts)
@@ -212,7 +212,7 @@ def _pixels(annotation: _Annotation, points: Points, units: object) -> Points:
     if named == "DISPLAY" and annotation.area is not None:
         return annotation.area.pixels(points)
     raise refused(
-        "mark-unreadable", "has units that do not refer to the image", "Draw it on the image itself."
+        "mark-unreadable", "has units that do not refer to the image", "Draw the graphic on the image itself."
     )
 
 

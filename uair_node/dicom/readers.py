@@ -175,7 +175,7 @@ def _read(dataset: Dataset) -> Reading:
             raise refused(
                 "mark-empty",
                 "is missing: the presentation state has no graphic",
-                "Draw a graphic on the image, and save it.",
+                "Draw a graphic on the image, and save the graphic.",
             )
         references = sources = _unique(
             _required_uid(image, "ReferencedSOPInstanceUID") for image in images_of(dataset)
@@ -345,5 +345,6 @@ def _unreadable(why: str) -> InputError:
     return InputError(
         "selection-unreadable",
         f"The returned object cannot be read: {why}.",
-        "Send it again; if it happens again, report it to the maker of the software that wrote it.",
+        "Send the object again. If this error happens again, report it to the maker of the software that "
+        "wrote the object.",
     )

@@ -179,7 +179,8 @@ def _points_of(contour: Dataset, name: str) -> Points:
         raise InputError(
             "contour-not-finite",
             f"A coordinate of {name} is not a finite number.",
-            "Save it again. If it happens again, report it to the maker of the software that wrote it.",
+            "Save the structure set again. If this error happens again, report it to the maker of the "
+            "software that wrote the structure set.",
         )
     return numbers.reshape(-1, 3)
 
@@ -214,7 +215,8 @@ class _Grid:
             raise InputError(
                 "contour-not-planar",
                 f"A contour of {name} does not lie in one slice of the series.",
-                "Draw on the slices of the series, not on reformatted ones, and send it again.",
+                "Draw on the slices of the series, not on reformatted slices. Then send the structure set "
+                "again.",
             )
         place = float(depth.mean())
         k = self._named_slice(contour, round(place))
@@ -282,5 +284,5 @@ def _unreadable(reason: str) -> InputError:
     return InputError(
         "edited-unreadable",
         f"The returned structure set cannot be read. {reason}",
-        "Save it again as RT Structure Set on the series that the candidates were made from.",
+        "Save the contours again as RT Structure Set, on the series that the candidates were made from.",
     )

@@ -269,5 +269,5 @@ def _unreadable(reason: str) -> InputError:
     return InputError(
         "edited-unreadable",
         f"The returned segmentation cannot be read. {reason}",
-        "Save it in the viewer as DICOM SEG on the series that the candidates were made from.",
+        "Save the segmentation as DICOM SEG, on the series that the candidates were made from.",
     )

@@ -140,7 +140,7 @@ def _image(item: Dataset) -> Dataset:
     for child in _children(item):
         for reference in child.get("ReferencedSOPSequence") or ():
             return Dataset(reference)
-    raise refused("mark-unreadable", "names no image", "Draw it again on the series of the case.")
+    raise refused("mark-unreadable", "names no image", "Draw the graphic again on the series of the case.")
 
 
 def _children(item: Dataset) -> list[Dataset]:

@@ -116,13 +116,13 @@ def refusal_by_score(score: Score, section: RulesSection) -> InputError | None:
         return InputError(
             "excluded-by-rule",
             f"The rule {score.excluded_by!r} excludes the series.",
-            "If it should be segmented, change that rule; `uair rules try` shows the effect.",
+            "If the series should be segmented, change that rule; `uair rules try` shows the effect.",
         )
     if section.series and score.value < section.min_score:
         return InputError(
             "score-too-low",
-            f"The series does not score enough ({score.reason}; {section.min_score:g} is needed).",
-            "If it should be segmented, change the rules; `uair rules try` shows the effect.",
+            f"The score of the series is too low ({score.reason}; {section.min_score:g} is needed).",
+            "If the series should be segmented, change the rules; `uair rules try` shows the effect.",
         )
     return None
 
@@ -145,13 +145,14 @@ def refusal_by_rivals(
     if len(before) + taken < section.per_study:
         return None
     if before:
-        why = f"another series of the study scores better or as well ({before[0].score.reason})"
+        why = f"another series of the study has an equal or better score ({before[0].score.reason})"
     else:
         why = "enough series of the study were chosen before"
     return InputError(
         "other-series-chosen",
         f"The series is not segmented ({own.score.reason}): {why}.",
-        "If it should be segmented, change rules.per_study or the rules; `uair rules try` shows the effect.",
+        "If the series should be segmented, change rules.per_study or the rules; `uair rules try` shows the "
+        "effect.",
     )
 
 

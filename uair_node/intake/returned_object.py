@@ -167,7 +167,7 @@ def _edited_round(context: Context, reading: Reading, drawn_anew: bool | None) -
     if edited is None and drawn_anew:
         raise InputError(
             "edited-case-unknown",
-            "The object is an edit of a candidate of ours, but no open round belongs to its images.",
-            "Edit a candidate of the newest round, and send it again.",
+            "The object is an edit of one of our candidates, but its images belong to no open round.",
+            "Edit a candidate of the newest round, and send the edit.",
         )
     return edited

@@ -81,8 +81,8 @@ def _when(part: SeriesPart) -> tuple[int, str, int, str, str]:
 def _left_out(part: SeriesPart, taken: int, parts: int) -> SeriesPart:
     refusal = InputError(
         "other-acquisition-chosen",
-        f"The series holds {parts} acquisitions. Only acquisition {taken} in order of time is segmented. "
-        f"This case is {part.acquisition}.",
-        "If it should be segmented, change intake.acquisitions and send the series again.",
+        f"The series holds {parts} acquisitions. Only acquisition {taken}, in order of time, is segmented. "
+        f"This case has another acquisition: {part.acquisition}.",
+        "If this case should be segmented, change intake.acquisitions and send the series again.",
     )
     return replace(part, verdict=replace(part.verdict, refusal=refusal, may_complete=False))

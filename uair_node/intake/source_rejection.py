@@ -26,8 +26,8 @@ RETENTION_EXPIRED = "113039"
 _WHY = {
     "113001": "for quality reasons",
     "113037": "for patient safety",
-    "113038": "as filed under a wrong worklist entry",
-    RETENTION_EXPIRED: "as their retention ended",
+    "113038": "because they were filed under a wrong worklist entry",
+    RETENTION_EXPIRED: "because their retention time has ended",
 }
 _DONE = (CaseState.ACCEPTED, CaseState.EXPIRED)
 _STOPPED = (
@@ -67,7 +67,7 @@ def source_rejected(title: str = "") -> InputError:
     return InputError(
         CaseCode.SOURCE_REJECTED,
         " ".join(filter(None, ["The archive rejected source images of this series", _WHY.get(title)])) + ".",
-        "Send the corrected images; other content opens a new case.",
+        "Send the corrected images. Images with other content open a new case.",
     )
 
 

@@ -129,7 +129,7 @@ def read_report(information: Dataset) -> Report:
         raise InputError(
             "unreadable-report",
             "A storage commitment report lacks a required attribute.",
-            "Check the system that sent it.",
+            "Check the system that sent the report.",
         ) from None
 
 
@@ -155,7 +155,8 @@ def _ask(
         raise TransientError(
             "commitment-refused",
             f"{destination.name} refuses our request for storage commitment (status {response.Status:04X}).",
-            "See its log. Without commitment_timeout_s, storage commitment is not requested.",
+            "See the log of the destination. Without commitment_timeout_s, the node requests no storage "
+            "commitment.",
         )
 
 

@@ -143,14 +143,16 @@ def _check(archive: Destination, status: Dataset) -> None:
     if "Status" not in status:
         raise TransientError(
             "peer-aborted",
-            f"{archive.name} ended the search for segmentations.",
-            f"Let it answer C-FIND and C-GET of our AE title {archive.calling_ae}; see its log.",
+            f"{archive.name} broke off the search for segmentations.",
+            f"Configure the archive to answer C-FIND and C-GET of our AE title {archive.calling_ae}. "
+            "See the log of the archive.",
         )
     if status.Status not in (0x0000, *_PENDING):
         raise TransientError(
             "peer-refuses-search",
             f"{archive.name} refuses the search for segmentations (status {status.Status:04X}).",
-            f"Let it answer C-FIND and C-GET of our AE title {archive.calling_ae}; see its log.",
+            f"Configure the archive to answer C-FIND and C-GET of our AE title {archive.calling_ae}. "
+            "See the log of the archive.",
         )
 
 

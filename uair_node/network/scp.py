@@ -201,7 +201,7 @@ class DicomListener:
         except OSError as error:
             raise ConfigError(
                 "port-unavailable",
-                f"{self._settings.host}:{self._settings.port} cannot be listened on ({error.strerror}).",
+                f"The node cannot listen at {self._settings.host}:{self._settings.port} ({error.strerror}).",
                 "Set node.host and node.port to a free port of this machine.",
             ) from error
         entity._servers.append(self._server)  # `Server.shutdown` removes it

@@ -131,7 +131,8 @@ def associate(
         raise TransientError(
             "peer-tls",
             f"TLS with {destination.name} fails: {context.failure}.",
-            "Check certificates, CA and server_name under its `tls`, and which certificates the peer trusts.",
+            "Check certificates, CA and server_name under `tls` of the destination. Check which certificates "
+            "the peer trusts.",
         )
     # The association's own state is not reliable here. If the peer rejects the association and closes the
     # connection at once, then pynetdicom's thread reports an abort.
@@ -139,7 +140,7 @@ def associate(
         raise TransientError(
             "peer-rejects",
             f"{destination.name} rejects our association ({answers[0].reason_str.lower()}).",
-            f"Register our AE title {destination.calling_ae} there, and check the AE title "
+            f"Register our AE title {destination.calling_ae} at the peer, and check the AE title "
             f"{destination.ae_title} of the destination.",
         )
     if answers:
@@ -147,7 +148,7 @@ def associate(
     raise TransientError(
         "peer-unreachable",
         f"{destination.name} does not answer at {destination.host}:{destination.port}.",
-        "Check that it runs, its port, and the network between.",
+        "Check that the peer runs. Check the port, and the network between node and peer.",
     )
 
 
@@ -182,5 +183,5 @@ def aborted(destination: Destination) -> TransientError:
     return TransientError(
         "peer-aborted",
         f"{destination.name} broke the association off or did not answer in time.",
-        "Nothing is lost, and it is tried again. If it happens often, see the peer's log.",
+        "Nothing is lost: the node tries again. If this happens often, see the peer's log.",
     )

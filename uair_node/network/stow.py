@@ -128,19 +128,19 @@ def translated(destination: StowDestination) -> Iterator[None]:
         raise TransientError(
             "peer-tls",
             f"TLS with {destination.name} fails.",
-            "Check certificates, CA and server_name under its `tls`.",
+            "Check certificates, CA and server_name under `tls` of the destination.",
         ) from None
     except requests.ConnectionError:
         raise TransientError(
             "peer-unreachable",
             f"{destination.name} does not answer at {destination.url}.",
-            "Check that it runs, its port, and the network between.",
+            "Check that the peer runs. Check the port, and the network between node and peer.",
         ) from None
     except (requests.RequestException, ValueError) as error:
         raise TransientError(
             "peer-aborted",
             f"{destination.name} did not answer as STOW-RS does ({type(error).__name__}).",
-            "Nothing is lost, and it is tried again. If it happens often, see the peer's log.",
+            "Nothing is lost: the node tries again. If this happens often, see the peer's log.",
         ) from None
 
 
@@ -156,7 +156,7 @@ def _of_response(destination: StowDestination, response: requests.Response | Non
     return TransientError(
         "peer-rejects",
         f"{destination.name} refuses our request (HTTP {status}).",
-        "Check its url, user and password_file, and which objects it may store.",
+        "Check url, user and password_file of the destination, and which objects this user may store.",
     )
 
 

@@ -319,7 +319,7 @@ def _require_current(crl: Path) -> None:
         raise ConfigError(
             "crl-expired",
             f"{crl} is too old: its CA announced the next list for {min(ends):%Y-%m-%d %H:%M} UTC.",
-            "Fetch the newest CRL from the CA, at least as often as it appears.",
+            "Fetch the newest CRL from the CA. Fetch each later CRL as soon as the CA publishes it.",
         )
 
 

@@ -80,10 +80,10 @@ def _lesions(cohort: Cohort) -> str:
     rows = [
         ("cases with known findings", str(len(counted))),
         ("accepted lesions", str(seen.accepted)),
-        ("offered in round 1 (recall)", f"{seen.found} ({recall})"),
+        ("accepted lesions that round 1 offered (recall)", f"{seen.found} ({recall})"),
         ("added by a mark", str(seen.marked)),
         ("added by an edit", str(seen.drawn)),
-        ("shown by candidate 1 of round 1 and not accepted (false findings)", str(seen.dropped)),
+        ("lesions of candidate 1 in round 1 that were not accepted (false findings)", str(seen.dropped)),
         ("false findings per case", f"{seen.dropped / len(counted):.1f}"),
     ]
     return _table(["", ""], rows)
@@ -144,9 +144,9 @@ def _agreement(cohort: Cohort) -> str:
         )
     if found.liver_dice:
         said.append(
-            f"{len(found.liver_dice)} pairs of accepted segmentations of one series: median Dice of the "
-            f"liver "
-            f"{median(found.liver_dice):.3f}, of the lesions {median(found.lesion_dice):.3f}."
+            f"{len(found.liver_dice)} pairs of accepted segmentations of the same series. Median Dice of the "
+            f"liver: {median(found.liver_dice):.3f}. Median Dice of the lesions: "
+            f"{median(found.lesion_dice):.3f}."
         )
     return f"<p>{' '.join(said) or 'No case was answered by more than one AE title.'}</p>"
 

@@ -40,8 +40,8 @@ _STATUS_MEANING = {
     StoreStatus.SUCCESS: "on disk, synced, and recorded",
     StoreStatus.ELEMENTS_DISCARDED: "not kept: an object of a class that no case can use, as configured. "
     "Not kept: a report, Key Object or presentation state that makes no request or is refused",
-    StoreStatus.PROCESSING_FAILURE: "for now: the database is away",
-    StoreStatus.OUT_OF_RESOURCES: "for now: disk or memory is short",
+    StoreStatus.PROCESSING_FAILURE: "temporary: the database cannot be used",
+    StoreStatus.OUT_OF_RESOURCES: "temporary: too little disk space or memory",
     StoreStatus.SOP_CLASS_MISMATCH: "data set and request state different UIDs",
     StoreStatus.CANNOT_UNDERSTAND: "not readable, or too large",
     StoreStatus.INTERNAL_ERROR: "a defect of the node",
@@ -158,7 +158,7 @@ def _policy(node: NodeSection) -> str:
     ]
     limits = [
         ("associations served at a time", str(node.max_associations)),
-        ("wait for a place, then rejected", f"{node.wait_s:g} s"),
+        ("longest wait of a further association, before it is rejected", f"{node.wait_s:g} s"),
         ("maximum PDU length", f"{node.max_pdu_bytes} bytes"),
         ("maximum instance", f"{node.max_instance_bytes} bytes"),
         ("instances received at a time", f"{node.in_flight_bytes} bytes"),

@@ -29,16 +29,16 @@ class Explanation:
 _REASON = RefusalReason
 EXPLANATIONS: Mapping[str, Explanation] = {
     _REASON.CALLED_AE_NOT_RECOGNISED: Explanation(
-        "It calls an AE title that is not ours.",
-        "Correct the title there, or node.ae_titles here.",
+        "The peer calls an AE title that is not ours.",
+        "Correct the AE title at the peer, or node.ae_titles here.",
     ),
     _REASON.CALLING_AE_NOT_RECOGNISED: Explanation(
-        "No allow rule admits its AE title, address or certificate for this verb.",
+        "No allow rule admits the peer's AE title, address or certificate for this verb.",
         "Correct node.allow if this peer should be admitted.",
     ),
     _REASON.ADDRESS_NOT_ADMITTED: Explanation(
-        "No allow rule names its address.",
-        "Add its address to node.allow if this peer should be admitted.",
+        "No allow rule names the peer's address.",
+        "Add this address to node.allow if the peer should be admitted.",
     ),
     _REASON.TLS_FAILED: Explanation(
         "TLS fails.",
@@ -47,22 +47,22 @@ EXPLANATIONS: Mapping[str, Explanation] = {
         "CAs that the sender trusts.",
     ),
     _REASON.TOO_MANY_CONNECTIONS: Explanation(
-        "400 connections are open, and no more are taken.", "Find out which program opens them."
+        "400 connections are open, and the node accepts no more.", "Find out which program opens them."
     ),
     _REASON.TOO_MANY_OF_AN_ADDRESS: Explanation(
-        "It has 100 open connections, and further ones are refused.",
-        "Configure it to close its associations.",
+        "The peer has 100 open connections, and the node refuses more.",
+        "Configure the peer to close its associations.",
     ),
     _REASON.APPLICATION_CONTEXT_NOT_SUPPORTED: Explanation(
-        "It asks for another application context.",
-        "Find out which program connects. It does not use DICOM's application context.",
+        "The peer asks for an application context that is not DICOM's.",
+        "Find out which program connects. This program does not use DICOM's application context.",
     ),
     _REASON.LOCAL_LIMIT_EXCEEDED: Explanation(
         "node.max_associations associations are open, and none ended while the peer waited.",
         "Raise node.max_associations, or let senders use fewer associations.",
     ),
 }
-_UNKNOWN = Explanation("It was refused.", "The node's log says why.")
+_UNKNOWN = Explanation("The peer was refused.", "The node's log says why.")
 
 
 def explain(outcome: str) -> Explanation:

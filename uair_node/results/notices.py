@@ -172,7 +172,7 @@ def _about_selection(case: Case, selection: Selection) -> Notice:
             moment=selection.received_at,
             heading=f"Round {round_.number}: {answer_words(selection)} is replaced",
             text="A later answer to the same round counts."
-            + (" Send the marks again to add them to it." if selection.marks else ""),
+            + (" To add your marks to the later answer, send them again." if selection.marks else ""),
             round_id=round_.id,
             round_number=round_.number,
             segmentation_uids=named,

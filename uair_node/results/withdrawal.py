@@ -111,8 +111,9 @@ def _leave(session: Session, item: WorkItem) -> None:
     """Record that results stay in archives because no note can be written. A retry would not help."""
     case = session.get_one(Case, item.case_id)
     case.code = CaseCode.NOT_WITHDRAWN
-    case.sentence = f"{case.sentence} Its results stay in archives: retention has deleted its images.".strip()
-    case.remedy = f"Reject its results in the archive by hand; `uair case show {case.id} --json` names them."
+    stay = "The results of this case stay in archives, because retention has deleted its images."
+    case.sentence = f"{case.sentence} {stay}".strip()
+    case.remedy = f"Reject the results in the archive by hand. `uair case show {case.id} --json` names them."
     log.warning("case %d: %s", case.id, case.code)
     work_items.close(item)
 

@@ -120,7 +120,7 @@ def refusal_of(case_id: int, state: CaseState, newest: int, final: str) -> Input
 
 
 def _remedy(case_id: int, state: CaseState, final: str) -> str:
-    see = f"`uair case show {case_id}` shows its history."
+    see = f"`uair case show {case_id}` shows the history of the case."
     return {
         CaseState.ACCEPTED: f"{final} {see}".strip(),
         CaseState.EXPIRED: f"Send the series again; it is segmented anew. {see}",

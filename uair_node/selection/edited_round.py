@@ -232,7 +232,7 @@ def _remark(found: EditedSegmentation, offered: Sequence[StoredCandidate], organ
         and LIVER in drawn
         and {v for candidate in offered for v in _values(candidate.labels)} - drawn
     ):
-        sentences.append("The object is not an edit of a candidate. So lesions that it lacks stay.")
+        sentences.append("The object is not an edit of a candidate. So lesions that the object lacks stay.")
     sentences += found.remarks
     return " ".join(sentences)
 
@@ -340,7 +340,8 @@ def _targets_of(offered: Sequence[StoredCandidate], parts: Sequence[Labels]) -> 
             if number in found and not np.array_equal(found[number], voxels):
                 raise InputError(
                     "ambiguous-selection",
-                    f"Two of the segmentations sent together draw {target_name(value)}, differently.",
+                    f"Two segmentations that were sent together contain {target_name(value)} with different "
+                    "shapes.",
                     "Send each target once.",
                 )
             found[number] = voxels

@@ -69,8 +69,9 @@ class FlaggedImages:
         if not self.drops:
             raise InputError(
                 "mark-without-place",
-                "The Key Object flags images of the case, and an image alone marks no lesion.",
-                "Measure the lesion on the image; or flag a candidate or its page, which picks it.",
+                "The Key Object flags images of the case, but an image alone does not mark a lesion.",
+                "To mark a lesion, measure it on the image. To pick a candidate, flag the candidate or its "
+                "page.",
             )
         slices = self._slices(volume)
         if not slices:
@@ -83,14 +84,16 @@ class FlaggedImages:
         if not on_all:
             raise InputError(
                 "mark-on-nothing",
-                "The Key Object drops a lesion, and no lesion lies on all of its images.",
-                "Flag an image on which the lesion lies, or measure the lesion with the word in the label.",
+                "The Key Object drops a lesion, but no lesion lies on all images that it flags.",
+                "Flag an image on which the lesion lies. Or measure the lesion, and write the drop word into "
+                "the label of the measurement.",
             )
         if len(on_all) > 1:
             raise InputError(
                 "mark-several-lesions",
-                "The Key Object drops a lesion, and several lesions lie on its images.",
-                "Flag an image with that lesion alone, or measure the lesion with the word in the label.",
+                "The Key Object drops a lesion, but several lesions lie on the images that it flags.",
+                "Flag an image with only that lesion. Or measure the lesion, and write the drop word into "
+                "the label of the measurement.",
             )
         return on_all.pop()
 

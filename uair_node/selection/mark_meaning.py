@@ -329,7 +329,7 @@ def _values_at(points: Points, labels: Labels) -> Labels:
 def _on_nothing() -> InputError:
     return InputError(
         "mark-on-nothing",
-        "A mark says that a finding is no lesion, and no lesion is offered there.",
+        "A mark says that a finding is no lesion, but the round offers no lesion at this place.",
         "Put the mark on the lesion that you want to drop.",
     )
 
@@ -352,7 +352,8 @@ def contradiction(*, in_one_report: bool) -> InputError:
             "a lesion."
         )
         remedy = (
-            "Send it again for the next round, or pick a candidate: a pick replaces all marks of this round."
+            "Send the mark again for the next round, or pick a candidate: a pick replaces all marks of this "
+            "round."
         )
     return InputError("marks-contradict", sentence, remedy)
 

@@ -34,12 +34,12 @@ _WHY = {
     "mark-open-contour": "the contour is open",
     "mark-unreadable": "it cannot be read",
     "mark-several-images": "drawn for several images",
-    "mark-slice-unknown": "the case does not have its slice",
+    "mark-slice-unknown": "the case does not have the slice of the mark",
     "mark-other-frame-of-reference": "drawn on another series",
     "mark-other-structure": "it names another structure",
     "mark-outside-organ": "outside the {organ}",
     "mark-on-nothing": "no lesion is offered there",
-    "mark-needs-pick": "only a lesion that is dropped changes what is accepted",
+    "mark-needs-pick": "an acceptance uses only marks that drop a lesion",
 }
 
 

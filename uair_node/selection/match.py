@@ -54,7 +54,8 @@ def check_document(session: Session, verb: Verb, reading: Reading) -> None:
         raise InputError(
             "rejection-note",
             "This document is a rejection note.",
-            "To say that none of the four fits, send it to the AE title for that (UAIR_REJECT).",
+            "If none of the four candidates fits, send the document to the AE title for rejections "
+            "(UAIR_REJECT).",
         )
 
 
@@ -197,8 +198,8 @@ def ambiguous(what: str) -> InputError:
     return InputError(
         "ambiguous-selection",
         f"The object names {what}.",
-        "Send exactly one candidate or its page, or a Key Object that references exactly one; "
-        "for a lesion of another candidate, reference its segment.",
+        "Send exactly one candidate, its page, or a Key Object that references exactly one candidate. "
+        "To take a lesion from another candidate, reference the segment of that lesion.",
     )
 
 

@@ -58,7 +58,7 @@ def _refuse(context: Context, ids: Sequence[int], patience_s: float) -> None:
     """Refuse parts that cannot be read, if the last part was received at least `patience_s` seconds ago."""
     unreadable = InputError(
         "part-unreadable",
-        "A part of this answer cannot be read any more.",
+        "The node can no longer read a segmentation of this answer.",
         "Send all segmentations of the answer again.",
     )
     with context.database.transaction() as session:

@@ -60,6 +60,6 @@ def check_patient_of(context: Context, reading: Reading, name: str) -> None:
         raise InputError(
             "other-patient",
             "The object belongs to another patient than the candidate that it names.",
-            "Pick in the study that the candidates were made for. Was the Patient ID corrected since? Send "
-            "the series again under the new one.",
+            "Pick in the study that the candidates were made for. If the Patient ID was corrected "
+            "since then, send the series again under the new Patient ID.",
         )

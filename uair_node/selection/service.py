@@ -286,8 +286,8 @@ def select_by_number(
         _check_parts(round_, candidates, answer)
     if marked is None:
         return _apply(session, evidence, candidates, answer or ReaderChoice(None), "")
-    remedy = "Look at it, and answer again."
-    changed = InputError("case-changed", f"Case {case.id} has changed since.", remedy)
+    remedy = "Look at the case again, then answer."
+    changed = InputError("case-changed", f"Case {case.id} has changed since you saw it.", remedy)
     if {candidate.sop_instance_uid for candidate in candidates} != set(marked.candidates):
         raise changed
     try:
@@ -330,7 +330,9 @@ def _check_parts(round_: Round, candidates: Sequence[Result], answer: ReaderChoi
             raise InputError("no-such-part", sentence, known)
         if any(value not in targets[other] for other in (k, answer.candidate_of(value)) if other):
             sentence = f"One of the named candidates lacks {target_name(value)}."
-            raise InputError("no-such-part", sentence, "Name candidates that both contain it.")
+            raise InputError(
+                "no-such-part", sentence, f"Name candidates that both contain {target_name(value)}."
+            )
 
 
 def record_refusal(

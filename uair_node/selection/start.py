@@ -202,7 +202,9 @@ def _apply_held(context: Context, selection_id: int) -> bool:
     with context.database.transaction() as session:
         if path is None:
             gone = InputError(
-                "part-unreadable", "The segmentation is no longer kept.", "Send it to UAIR_START again."
+                "part-unreadable",
+                "The node no longer keeps the segmentation.",
+                "Send the segmentation to UAIR_START again.",
             )
             record_refusal(session, evidence, gone, [])
         # A new row records the outcome of the object.

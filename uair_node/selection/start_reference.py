@@ -82,9 +82,9 @@ def _remark(found: EditedSegmentation, offered: Labels, organ: str) -> str:
     drawn += [f"{lesions} lesion{'s' if lesions > 1 else ''}"] if lesions else []
     sentences = [f"Started from another system's segmentation: {', '.join(drawn)}."]
     if LIVER not in found.label_of_segment.values():
-        sentences.append(f"It has no {organ}, so our {organ} stays.")
+        sentences.append(f"That segmentation has no {organ}, so our {organ} stays.")
     if not lesions and (offered > LIVER).any():
-        sentences.append("It has no lesion, so our lesions stay.")
+        sentences.append("That segmentation has no lesion, so our lesions stay.")
     left_out = sorted({*found.targets.ignored, *found.targets.unrecognised})
     if left_out:
         more = f" and {len(left_out) - _NAMED} more" if len(left_out) > _NAMED else ""

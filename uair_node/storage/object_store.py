@@ -44,7 +44,7 @@ class ObjectStore:
 
     def __init__(self, section: StoreSection) -> None:
         if find_spec("s3fs") is None:
-            remedy = "Install it with the extra `s3`: pip install 'uair-node[s3]'."
+            remedy = "Install s3fs with the extra `s3`: pip install 'uair-node[s3]'."
             raise ConfigError("store-extra", "`store.url` needs s3fs, which is not installed.", remedy)
         self._options = _options(section)
         self._base = section.url.removeprefix("s3://").rstrip("/")
@@ -91,7 +91,7 @@ class ObjectStore:
             raise TransientError(
                 "store-bucket",
                 f"The object store has no bucket `{bucket}`.",
-                "Create it there, or correct `store.url`; then the work continues by itself.",
+                "Create the bucket, or correct `store.url`. Then the work continues by itself.",
             ) from error
 
     def _key(self, name: str) -> str:
@@ -136,5 +136,6 @@ def _errors() -> Iterator[None]:
         raise TransientError(
             "store-unavailable",
             f"The object store cannot be used now ({type(error).__name__}).",
-            "Check that it runs, `store.url` and the credentials; then the work continues by itself.",
+            "Check that the object store runs. Check `store.url` and the credentials. Then the work "
+            "continues by itself.",
         ) from error

@@ -191,7 +191,7 @@ def disk_errors() -> Iterator[None]:
         raise ResourceError(
             "disk-broken",
             f"A file cannot be written ({os.strerror(error.errno)}).",
-            "Check the disk and the rights of its folder; the work is tried again by itself.",
+            "Check the disk and the rights of the file's folder. The work is tried again by itself.",
         ) from error
 
 

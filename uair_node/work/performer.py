@@ -72,7 +72,9 @@ class Claim:
 def no_longer_due() -> TransientError:
     """Return the error of a job whose work item became unnecessary after the claim."""
     return TransientError(
-        "lease-lost", "This work is no longer due here.", "No action needed. The newer work continues."
+        "lease-lost",
+        "This work item is no longer due.",
+        "No action needed. The newer work item continues.",
     )
 
 
@@ -138,7 +140,7 @@ def _claim(context: Context, item_id: int, kind: WorkKind | None) -> Claim | Non
         item = work_items.claim(session, item_id, owner, settings.lease_s)
         if item is None:
             return None
-        died = item.cause or "The worker died while working on it."
+        died = item.cause or "The worker died before the work was done."
         claim = Claim(
             item.id,
             WorkKind(item.kind),

@@ -33,7 +33,7 @@ def phantom(
 
 
 def demo(
-    ct: Annotated[Path | None, typer.Option(help="Folder with a CT series; without it, a phantom.")] = None,
+    ct: Annotated[Path | None, typer.Option(help="Folder with a CT series. Default: a phantom.")] = None,
     masks: Annotated[
         Path | None,
         typer.Option(help="True masks of the series: folder or zip of DICOM masks, SEG, or NIfTI."),
@@ -64,8 +64,8 @@ def demo(
     for line in summary_lines(story.rounds, story.final):
         console.print(line, highlight=False)
     console.print(
-        f"It took {story.seconds_total:.0f} s. Pictures, DICOM objects and summary.json are in "
-        f"[bold]{output}[/]. Not a medical device."
+        f"The demonstration took {story.seconds_total:.0f} s. Pictures, DICOM objects and summary.json are "
+        f"in [bold]{output}[/]. Not a medical device."
     )
 
 

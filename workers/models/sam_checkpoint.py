@@ -61,7 +61,8 @@ def window_in_use(window: Window, digest: str) -> Literal["sam", "medsam"]:
     raise ConfigError(
         "checkpoint-window",
         f"The checkpoint with SHA-256 {digest[:12]}… is unknown, and so is its normalisation.",
-        "Set `engine.window` to medsam for MedSAM and checkpoints that were trained like it, else to sam.",
+        "Set `engine.window` to medsam for MedSAM and for checkpoints that were trained like MedSAM. Set "
+        "it to sam for all others.",
     )
 
 
@@ -123,7 +124,7 @@ class SamCheckpointPredictor:
             raise ConfigError(
                 "checkpoint-unsafe",
                 f"The checkpoint {path.name} is not a plain file of tensors ({type(error).__name__}).",
-                "Name the unchanged .pth file of its authors.",
+                "Name the unchanged .pth file from the authors of the model.",
             ) from None
         model = sam_model_registry[name]()
         load_state(model, state, path)

@@ -52,7 +52,7 @@ def build_slice_network(name: str) -> nn.Module:
         raise ConfigError(
             "evaluate-extra-missing",
             "U-Net and TransUNet need MONAI.",
-            "Install it (pip install 'uair-node[evaluate]').",
+            "Install MONAI (pip install 'uair-node[evaluate]').",
         ) from None
     if name == "unet":
         return UNet(

@@ -151,7 +151,7 @@ def templates_in_use(folder: Path | None, network: str) -> Sequence[StoredTempla
             raise ConfigError(
                 "template-of-other-network",
                 f"The template {stored.name} was made with another coordinate network.",
-                "Remove it (`uair templates remove`) and add its scan again.",
+                "Remove the template (`uair templates remove`), and add its scan again.",
             )
     return found
 

@@ -52,7 +52,7 @@ def file_digest(path: Path) -> str:
         raise ConfigError(
             "weights-missing",
             f"The weight file {path} cannot be read ({error.strerror}).",
-            "Correct `engine.checkpoint`, or install the package again if the file is part of it.",
+            "Correct `engine.checkpoint`, or install the package again if the file belongs to the package.",
         ) from None
 
 
@@ -82,7 +82,7 @@ def load_weights(model: nn.Module, path: Path) -> str:
         raise ConfigError(
             "weights-damaged",
             f"The weight file {path} is truncated or damaged ({type(error).__name__}).",
-            "Copy the checkpoint again, or install the package again if the file is part of it.",
+            "Copy the checkpoint again, or install the package again if the file belongs to the package.",
         ) from None
     load_state(model, state, path)
     return digest

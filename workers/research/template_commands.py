@@ -104,7 +104,9 @@ def phantoms(
     folder: Annotated[Path, typer.Argument(help="Folder for the templates.")],
     weights: Annotated[
         Path | None,
-        typer.Option(help="Coordinate network (`uair train coordinates`); the packaged one if none."),
+        typer.Option(
+            help="Weights of a coordinate network (`uair train coordinates`). Default: the packaged weights."
+        ),
     ] = None,
 ) -> None:
     """Write templates of five phantoms for a coordinate network.
@@ -121,12 +123,14 @@ def phantoms(
 def compare(
     data: Annotated[
         list[Path] | None,
-        typer.Argument(help="Folders or NIfTI files with CT and truth, as `uair evaluate`."),
+        typer.Argument(help="Folders or NIfTI files with CT and truth, as for `uair evaluate`."),
     ] = None,
     masks: Annotated[
-        Path | None, typer.Option(help="Truth of the only CT, if it is not found beside the CT.")
+        Path | None, typer.Option(help="True masks of the only CT, if they do not lie beside the CT.")
     ] = None,
-    phantoms: Annotated[int, typer.Option(min=1, help="Without data, compare on this many phantoms.")] = 12,
+    phantoms: Annotated[
+        int, typer.Option(min=1, help="Number of phantoms for the comparison, if no data are given.")
+    ] = 12,
     seed: Annotated[int, typer.Option(help="Seed of the first phantom.")] = 9001,
     config: ConfigOption = None,
 ) -> None:

@@ -88,7 +88,7 @@ def _merge(structures: Iterator[_Structure]) -> Labels:
         raise InputError(
             "truth-without-liver",
             "The truth has no structure named liver.",
-            "Name the sub-folder, or the segment's label, `liver`.",
+            "Give the sub-folder or the segment the name `liver`.",
         )
     labels = np.logical_or.reduce(livers).astype(np.uint8)
     lesions = sorted(

@@ -69,7 +69,7 @@ def read_nifti(path: Path) -> NiftiGrid:
         raise InputError(
             "nifti-unreadable",
             "Reading NIfTI needs nibabel.",
-            "Install it (pip install 'uair-node[evaluate]').",
+            "Install nibabel (pip install 'uair-node[evaluate]').",
         ) from None
     try:
         image = nibabel.load(path)

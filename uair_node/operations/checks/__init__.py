@@ -82,7 +82,10 @@ def _configuration(settings: Settings) -> list[Finding]:
 def _override(override: Override) -> Finding:
     if not override.contradicts:
         return good("configuration", f"{override.key} comes from the variable {override.variable}")
-    remedy = f"Remove the variable (`systemctl cat` shows a unit's), or make `{override.key}` equal."
+    remedy = (
+        f"Remove the variable, or set `{override.key}` in the file to the same value. `systemctl cat` shows "
+        "the variables of a unit."
+    )
     return warning("configuration", "config-overruled", override.sentence, remedy)
 
 

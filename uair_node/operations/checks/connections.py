@@ -45,7 +45,7 @@ def check_listener(settings: Settings) -> Iterable[Finding]:
     reason = _bind_error(node.host, node.port)
     if reason:
         remedy = "Set node.host to an address of this machine and node.port to a free port."
-        yield fault("listener", "port-unavailable", f"{at} cannot be listened on ({reason}).", remedy)
+        yield fault("listener", "port-unavailable", f"the node cannot listen at {at} ({reason}).", remedy)
     else:
         remedy = "Start `uair node` (or `uair up`); on a machine that runs only workers, this is normal."
         yield warning("listener", "node-not-running", f"no program answers at {at}", remedy)
@@ -115,7 +115,7 @@ def check_admitted(settings: Settings) -> Iterable[Finding]:
     if wide:
         named = ", ".join(sorted({str(network) for network in wide}))
         remedy = (
-            "Name the router and the PACS alone in node.allow (for example 10.20.1.5/32), or bind the rule "
+            "Name only the router and the PACS in node.allow (for example 10.20.1.5/32), or bind the rule "
             "to `certificates`. Behind NAT every sender has the gateway's address."
         )
         yield warning("admitted networks", "wide-network", f"node.allow admits all of {named}", remedy)
@@ -191,7 +191,7 @@ def _expired_there(what: str, destination: AnyDestination) -> Finding | None:
         return None
     name = destination.name
     sentence = f"the certificate of {name} expired {_days(age_days)} ago, on {end:%Y-%m-%d}: we send nothing"
-    remedy = f"Ask the administrator of {host} to renew it. Nothing is lost: objects wait here."
+    remedy = f"Ask the administrator of {host} to renew the certificate. Nothing is lost: objects wait here."
     return fault(what, "peer-certificate-expired", sentence, remedy)
 
 
@@ -204,7 +204,10 @@ def _destination(destination: AnyDestination) -> Finding:
         refused = refused_classes(destination, SENT_SOP_CLASSES)
     except UairError as error:
         if isinstance(destination, Destination) and _wants_tls(destination, error):
-            sentence = f"{destination.host}:{destination.port} needs TLS, and its section has no `tls`"
+            sentence = (
+                f"{destination.host}:{destination.port} needs TLS, but the section of this "
+                "destination has no `tls`"
+            )
             return fault(what, "peer-wants-tls", sentence, f"Give {destination.name} a `tls` section.")
         if error.code == "peer-tls":
             return _expired_there(what, destination) or of_error(what, error)

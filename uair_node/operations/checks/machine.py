@@ -51,8 +51,8 @@ def check_data_folder(settings: Settings) -> Iterable[Finding]:
             "data folder",
             "data-folder-unusable",
             f"{settings.data_dir} cannot be written ({error.strerror}).",
-            "Give the folder to the user that runs uair, see that its disk is mounted for writing, or "
-            "correct data_dir. A systemd unit needs another folder under ReadWritePaths.",
+            "Make the user that runs uair the owner of the folder. Check that its disk is mounted for "
+            "writing, or correct data_dir. ReadWritePaths of a systemd unit must contain the folder.",
         )
         return
     if settings.data_dir.exists() and settings.data_dir.stat().st_mode & _FOR_OTHERS:

@@ -18,6 +18,7 @@ def check_profiles(settings: Settings) -> Iterable[Finding]:
             yield warning(
                 what,
                 "profile-untrained",
-                f"{profile.title} is segmented by weights that were trained on CT; values are scaled to it.",
+                f"{profile.title} is segmented by weights that were trained on CT. Image values are scaled "
+                "to values like those of CT.",
                 "Measure the quality on your own cases (`uair evaluate`), see docs/modalities.md.",
             )

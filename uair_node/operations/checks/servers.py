@@ -88,7 +88,8 @@ def _clock(connection: Connection) -> Iterable[Finding]:
     if apart > _CLOCKS_APART_S:
         sentence = f"this machine's clock and the database's are {apart:.0f} s apart"
         remedy = (
-            "Synchronise both (chrony, systemd-timesyncd); until then times in cases and audit are wrong."
+            "Synchronise both clocks (chrony, systemd-timesyncd). Until then, times in cases and audit are "
+            "wrong."
         )
         yield fault("clock", "clock-skew", sentence, remedy)
     else:
@@ -106,12 +107,12 @@ def _standing_still(connection: Connection) -> Iterable[Finding]:
             f"deliveries to {destination}",
             "delivery-parked",
             f"{number} {'object was' if number == 1 else 'objects were'} refused permanently",
-            "`uair case show` names the reason; correct it at the peer, then `uair case resend`.",
+            "`uair case show` names the reason. Correct it at the peer, then run `uair case resend`.",
         )
     failed = connection.scalar(select(func.count(Case.id)).where(Case.state == CaseState.FAILED))
     if failed:
         sentence = f"{failed} {'case' if failed == 1 else 'cases'} failed after several attempts"
-        remedy = "`uair cases --state failed` names the cause; correct it, then `uair case retry`."
+        remedy = "`uair cases --state failed` names the cause. Correct it, then run `uair case retry`."
         yield warning("cases", "cases-failed", sentence, remedy)
 
 
@@ -175,8 +176,8 @@ def _queue(view: QueueView, unserved: UnservedQueue | None) -> Iterable[Finding]
     elif view.name not in list(QueueName):
         if view.messages:
             remedy = (
-                "The worker's log names the reason of its end. Then run `rabbitmqctl purge_queue "
-                f"{view.name}`: the due work is in the database."
+                "The worker's log says why the worker ended. Correct the cause, then run "
+                f"`rabbitmqctl purge_queue {view.name}`: the due work is in the database."
             )
             were = "message was" if view.messages == 1 else "messages were"
             yield warning(what, "dead-letters", f"{view.messages} {were} given up", remedy)

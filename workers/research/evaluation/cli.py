@@ -38,25 +38,35 @@ def evaluate(
     data: Annotated[
         list[Path] | None,
         typer.Argument(
-            help="Folders with DICOM series and SEG or mask series, NIfTI files, folders of these."
+            help="Folders with a DICOM series and its SEG or masks, NIfTI files of CT and truth, or folders "
+            "of these."
         ),
     ] = None,
     masks: Annotated[
-        Path | None, typer.Option(help="Truth of the only CT, if it is not found beside the CT.")
+        Path | None, typer.Option(help="True masks of the only CT, if they do not lie beside the CT.")
     ] = None,
-    phantoms: Annotated[int, typer.Option(min=0, help="Evaluate this many phantoms instead of data.")] = 0,
+    phantoms: Annotated[int, typer.Option(min=0, help="Number of phantoms to evaluate instead of data.")] = 0,
     profile: Annotated[Literal["ct", "mr-t1"], typer.Option(help="Modality profile of the phantoms.")] = "ct",
     seed: Annotated[
-        int, typer.Option(min=0, help="Seed of the first phantom, the given boxes and the noisy reader.")
+        int,
+        typer.Option(
+            min=0, help="Seed of the first phantom. The given boxes and the noisy reader use this seed, too."
+        ),
     ] = 5000,
     jobs: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
     baselines: Annotated[
         Path | None, typer.Option(help="Folder with unet.safetensors and transunet.safetensors.")
     ] = None,
-    rounds: Annotated[int, typer.Option(min=1, max=3, help="Rounds that the reader plays.")] = 3,
-    markdown: Annotated[Path | None, typer.Option(help="Write the tables as Markdown.")] = None,
-    pictures: Annotated[Path | None, typer.Option(help="Folder for overlays of best and worst.")] = None,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write everything as JSON.")] = None,
+    rounds: Annotated[
+        int, typer.Option(min=1, max=3, help="Number of rounds with the simulated reader.")
+    ] = 3,
+    markdown: Annotated[Path | None, typer.Option(help="Markdown file to write the tables to.")] = None,
+    pictures: Annotated[
+        Path | None, typer.Option(help="Folder for pictures of the best and worst cases.")
+    ] = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="JSON file to write all results to.")
+    ] = None,
     config: ConfigOption = None,
 ) -> None:
     """Compare all methods of the paper's Table 1 on cases with known truth."""

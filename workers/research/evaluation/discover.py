@@ -237,5 +237,5 @@ def _ambiguous(name: str, paths: Sequence[Path]) -> InputError:
     return InputError(
         "truth-ambiguous",
         f"Several files could be the truth of {name}: {listed}.",
-        "Name one of them by --masks.",
+        "Name the right file with --masks.",
     )

@@ -158,5 +158,7 @@ def _stem(path: Path) -> str:
 
 def _ambiguous(sentence: str) -> InputError:
     return InputError(
-        "truth-ambiguous", sentence, "Name CT and truth alike (case1_ct, case1_seg), or give one by --masks."
+        "truth-ambiguous",
+        sentence,
+        "Give CT and truth similar names (case1_ct, case1_seg), or name the truth with --masks.",
     )

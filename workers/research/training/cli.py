@@ -48,36 +48,46 @@ def train(
         Network,
         typer.Argument(
             help="sam: the promptable model; localizer: the liver finder; lesions: the lesion finder; "
-            "outlines: the lesion outliner; coordinates: the network for templates; unet, transunet: "
-            "networks for comparison."
+            "outlines: the network that outlines lesions; coordinates: the network for templates; unet, "
+            "transunet: networks for comparison."
         ),
     ],
     output: Annotated[Path, typer.Option(help="Weight file to write (safetensors).")],
-    cache: Annotated[Path, typer.Option(help="Folder of training anatomies; filled if empty.")] = Path(
-        "phantom-cache"
-    ),
-    minutes: Annotated[float | None, typer.Option(help="Length of the schedule in minutes …")] = None,
-    iterations: Annotated[
-        int | None, typer.Option(help="… or in iterations, which another machine can reproduce.")
+    cache: Annotated[
+        Path,
+        typer.Option(help="Folder of phantom anatomies to train on. The command adds missing anatomies."),
+    ] = Path("phantom-cache"),
+    minutes: Annotated[
+        float | None,
+        typer.Option(help="Length of the training schedule in minutes. Give this or --iterations."),
     ] = None,
-    geometries: Annotated[int, typer.Option(help="Anatomies to train on.")] = 200,
+    iterations: Annotated[
+        int | None,
+        typer.Option(help="Length of the schedule in iterations, which another machine can reproduce."),
+    ] = None,
+    geometries: Annotated[int, typer.Option(help="Number of phantom anatomies to train on.")] = 200,
     real: Annotated[
         Path | None,
         typer.Option(
             help="Folder of real CTs and masks (NAME_ct.nii.gz, NAME_seg.nii.gz); for lesions and outlines."
         ),
     ] = None,
-    real_share: Annotated[float, typer.Option(help="Part of the samples that comes from real CTs.")] = 0.6,
-    held_out: Annotated[int, typer.Option(help="Phantoms of the test setting to measure on.")] = 6,
+    real_share: Annotated[float, typer.Option(help="Fraction of the samples that come from real CTs.")] = 0.6,
+    held_out: Annotated[int, typer.Option(help="Number of held-out phantoms to measure on.")] = 6,
     validate_every: Annotated[
-        int, typer.Option(help="Iterations between measurements on the test phantoms; 0: only at the end.")
+        int,
+        typer.Option(
+            help="Iterations between measurements on held-out phantoms. 0: measure only at the end."
+        ),
     ] = 0,
     start: Annotated[Path | None, typer.Option(help="Weights to start from.")] = None,
     blend_with: Annotated[
         Path | None,
         typer.Option(help="Weights to mix into the written weights, so that less knowledge is lost."),
     ] = None,
-    blend_part: Annotated[float, typer.Option(help="Part of the weights of --blend-with.")] = 0.25,
+    blend_part: Annotated[
+        float, typer.Option(help="Fraction of the --blend-with weights in the written weights.")
+    ] = 0.25,
     rate: Annotated[
         float | None, typer.Option(help="Peak learning rate. Default: the network's own rate.")
     ] = None,
@@ -155,7 +165,7 @@ def _device(wanted: str) -> str:
 
 def _words(seen: training_run.Progress) -> str:
     if seen.building:
-        return f"builds {seen.building[0]} of {seen.building[1]} anatomies"
+        return f"builds phantom anatomy {seen.building[0]} of {seen.building[1]}"
     figures = ", ".join(f"{name} {value:.3f}" for name, value in seen.figures.items())
     where = "held-out phantoms" if seen.held_out else f"loss {seen.loss:.3f}"
     return f"{seen.iteration}: {where}, {figures}"
