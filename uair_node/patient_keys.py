@@ -90,7 +90,7 @@ def open_patient_keys(database: Database, folder: Path, configured: Path | None)
 
 
 def find_patient_keys(database: Database, folder: Path, configured: Path | None) -> PatientKeys | None:
-    """Return the keys without any change; None before a secret exists.
+    """Return the keys without a change of files or rows; None before a secret exists.
 
     The errors and parameters are those of `open_patient_keys`.
     """

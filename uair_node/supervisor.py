@@ -38,7 +38,7 @@ def uair_command(*arguments: str) -> list[str]:
 
 
 class Workers:
-    """The worker processes of embedded mode. If a worker process ends, then a new one is started.
+    """The worker processes of embedded mode. If a worker process ends, then a new process is started.
 
     Each worker is a fork of a server process that has imported the workers' modules. So the modules are
     imported once, the workers share the memory of the modules, and a new worker starts quickly.

@@ -1,6 +1,6 @@
 """Decide whether a destination has all objects of a case's newest round.
 
-If it has all objects, then the objects of older rounds are withdrawn there.
+If the destination has all these objects, then the node withdraws the objects of older rounds there.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from uair_node.cases.tables import Delivery, DeliveryState, Result, ResultKind, 
 
 
 def round_that_closes_others(session: Session, case_id: int, destination: str) -> int:
-    """Return the newest round that a destination has completely, if its older rounds must be withdrawn now.
+    """Return the newest round if the older rounds must now be withdrawn at a destination.
 
     Returns
     -------
     int
-        Number of the round. It is 0 in these cases: the newest round is round 1, some of its written objects
-        have not arrived, or its rejection note is already written.
+        Number of the newest round. The result is 0 if this round is round 1, or if the destination has not
+        confirmed all written objects of this round. It is also 0 if the rejection note is already written.
     """
     rows = session.execute(
         select(Round.number, Result.kind, Delivery.state)

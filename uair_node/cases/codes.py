@@ -17,7 +17,7 @@ class CaseCode(StrEnum):
 
 
 OWN_OBJECT = "own-object"
-"""Code of a refused selection whose object is one of our own. An archive sent it back to the node."""
+"""Code of a refused selection. Its object is a result of the node that an archive sent back."""
 
 _IS_RETRIABLE: Mapping[str, bool] = {
     "": False,
@@ -32,6 +32,6 @@ _IS_RETRIABLE: Mapping[str, bool] = {
 def is_retriable(code: str) -> bool:
     """Return whether a retry can continue the work of a case with this code.
 
-    If a code is not in the table, then it comes from failed work. So a retry can continue the work, too.
+    A code that is not in the table comes from failed work. A retry can continue this work, too.
     """
     return _IS_RETRIABLE.get(code, True)

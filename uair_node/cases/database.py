@@ -22,7 +22,7 @@ HEAD_REVISION = "0021"
 READING = "uair_reading"
 """The execution option of a connection whose transaction can only read."""
 POOL_WAIT_S = 30.0
-"""The longest time in seconds for which a thread waits for a connection of the process."""
+"""The longest time in seconds for which a thread waits until a connection of its process is free."""
 CONNECT_S = 10
 """Time limit for connecting, in seconds. Without it, libpq waits for minutes if the network drops packets."""
 
@@ -106,7 +106,7 @@ class Database:
         if self._file is not None:
             self._file.parent.mkdir(parents=True, exist_ok=True)
         with self.connected() as connection:
-            # To change a column, SQLite creates the table again. Rows that refer to the table forbid that.
+            # To change a column, SQLite creates the table again. The check of foreign keys would forbid that.
             self._heed_references(connection, "OFF")
             try:
                 with connection.begin():

@@ -1,7 +1,7 @@
 """Find the reason why a database cannot be used: no answer, a wrong password, a missing database, a refusal.
 
 libpq gives no SQLSTATE when a connection fails, so the server's message decides. If a server writes messages
-in another language, then only their severity is known. Then its refusals have the code ``database-refuses``.
+in another language, then only their severity is known. Such refusals have the code ``database-refuses``.
 """
 
 from __future__ import annotations

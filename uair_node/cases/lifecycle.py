@@ -1,7 +1,8 @@
 """The only module that changes a case's state.
 
-Every function gets an open session and makes one complete step. It checks the transition against the table of
-states, writes the audit row, changes the case's rows and adds the work that becomes due. The caller commits.
+Every function gets an open session and makes one complete step. In this step, the function checks the
+transition against the table of states and writes the audit row. It also changes the case's rows and adds the
+work that becomes due. The caller commits.
 """
 
 from __future__ import annotations
@@ -130,8 +131,8 @@ def make_ready(
     slices
         Number of slices. It is larger than the number of instances if an instance has several frames.
     warnings
-        Sentences about possible faults of the series that do not stop the case. They are added after the
-        warnings from the time when the series arrived.
+        Sentences about possible faults of the series that do not stop the case. They follow the warnings that
+        the case got while the series arrived.
     chosen_by
         Text of the site's rules by which the series was chosen. The audit row keeps it.
     """
@@ -198,7 +199,7 @@ def finish_computing(session: Session, case: Case, round_: Round) -> None:
 def finish_publishing(
     session: Session, case: Case, round_: Round, results: Sequence[NewResult], *, pages: bool
 ) -> None:
-    """Record a round's objects, make delivery and pictures due, and wait for the reader's answer."""
+    """Record a round's objects, make delivery and pictures due, and let the case await an answer."""
     add_results(session, round_, results)
     round_.published_at = database_now(session)
     if pages:
@@ -239,16 +240,16 @@ def apply_selection(session: Session, case: Case, selection: Selection) -> None:
 
 
 def drop_computation(session: Session, case: Case, replaced: Selection) -> None:
-    """Cancel the round that an answer started, because another answer to the same round replaces it.
+    """Cancel the round that an answer started, because another answer replaces this answer.
 
-    No object of the round was sent. A worker that computes the round loses its lease, and its outcome is
-    dropped.
+    No object of the cancelled round was sent. A worker that computes this round loses its lease, and the
+    worker's outcome is dropped.
     """
     work_items.close_case_items(session, case)
     round_ = case.current_round
     assert round_ is not None, "an answer started it"
     replaced.outcome = SelectionOutcome.REPLACED
-    # Notices that were written meanwhile stay. They move to the round before.
+    # Notices that were written meanwhile are kept. They now belong to the previous round.
     session.execute(update(Result).where(Result.round_id == round_.id).values(round_id=case.rounds[-2].id))
     session.expire(round_, ["results"])
     session.delete(round_)
@@ -323,7 +324,7 @@ def cancel(session: Session, case: Case, *, actor: str) -> None:
 
 
 def expire(session: Session, case: Case, *, actor: str, reason: str) -> None:
-    """Expire a case permanently that awaits a selection or has failed.
+    """Permanently expire a case that awaits a selection or has failed.
 
     Raises
     ------
@@ -402,7 +403,7 @@ def _supersede(session: Session, case: Case, *, by: Case) -> None:
 def _require_withdrawal(session: Session, case: Case) -> None:
     """Make the rejection note due that withdraws all results of a case.
 
-    Pending deliveries are sent before it, because deliveries keep their order.
+    Pending deliveries are sent before this note, because deliveries keep their order.
     """
     published = [round_.number for round_ in case.rounds if round_.results]
     if published:

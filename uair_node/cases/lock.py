@@ -1,7 +1,7 @@
 """Lock a case's row and read it again before its state is changed.
 
 A function that checks a case's state and then writes must get the case from `lock_case`. So two events that
-come at the same time are handled one after the other, on every database. Examples are two answers, an answer
+come at the same time are handled in sequence, on every database. Examples are two answers, an answer
 and an expiry, or a worker's outcome and a late slice.
 
 Lock the case's row first, then its work items. SQLite takes its write lock when a transaction begins.

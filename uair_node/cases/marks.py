@@ -94,7 +94,7 @@ class Marks:
     def digest(self) -> str:
         """SHA-256 of the marks' meaning.
 
-        It does not depend on the documents that contain the marks, or on the graphics that were left out.
+        The digest does not depend on the documents that contain the marks, or on the unused graphics.
         """
         said = (
             [[lesion.value, lesion.new, *_shapes(lesion)] for lesion in self.lesions],

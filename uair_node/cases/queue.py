@@ -19,7 +19,7 @@ CLAIMED_WITHIN_S = 60.0
 If no worker claims due work in this time, then no worker is running.
 """
 _DONE_IN_THE_MEAN = 0.5
-"""The mean fraction of a running computation that is already done."""
+"""The fraction of a running computation that is already done, in the mean."""
 
 
 @dataclass(frozen=True)
@@ -45,8 +45,9 @@ class QueuePosition:
 def places(session: Session, *, worker_gone: bool = False) -> dict[int, QueuePosition]:
     """Return the place of each case whose computation is due, by case id.
 
-    Workers claim refinements before first rounds, and older work first. The estimate uses the median time of
-    the last 30 first rounds (or refinements), and the number of workers that compute now.
+    Workers claim later rounds before first rounds. Within rounds of the same number, they claim older work
+    first. The estimate uses the median time of the last 30 first rounds (or later rounds), and the number of
+    workers that compute now.
 
     Parameters
     ----------
@@ -85,7 +86,7 @@ def places(session: Session, *, worker_gone: bool = False) -> dict[int, QueuePos
 
 
 def _shared(ends: float | None, takes: float | None, position: int, workers: int) -> float | None:
-    """Return the seconds until a computation ends if `workers` share the computations before it."""
+    """Return the seconds until a computation ends, if `workers` workers share the earlier computations."""
     if ends is None or takes is None or position == 0:
         return takes
     return (ends - takes) / max(1, workers) + takes

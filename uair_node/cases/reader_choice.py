@@ -57,7 +57,7 @@ class ReaderChoice:
 
     @classmethod
     def from_stored(cls, k: int | None, stored: Mapping[str, int]) -> ReaderChoice:
-        """Return the choice of candidate `k`, and of the other candidates that `stored` has."""
+        """Return the choice of candidate `k`, with the other candidates of targets and parts in `stored`."""
         per_target, per_part = {}, {}
         for key, other in stored.items():
             value, _, name = key.partition(" ")

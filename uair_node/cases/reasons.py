@@ -1,4 +1,4 @@
-"""Write the reason onto a row why a case or a selection stopped: code, sentence and remedy."""
+"""Write onto a row the reason why a case or a selection stopped: code, sentence and remedy."""
 
 from __future__ import annotations
 

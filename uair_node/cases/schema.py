@@ -1,7 +1,7 @@
-"""Revisions of the database's schema, by Alembic.
+"""Revisions of the database's schema, made with Alembic.
 
-Alembic takes a quarter of a second to import. So `Database` imports this module only to migrate, or if the
-schema is not current.
+The import of Alembic takes a quarter of a second. So `Database` imports this module only to migrate, or if
+the schema is not current.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from uair_node.cases.tables import Case, CaseInstance, Instance
 
 
 def replaced_by(session: Session, case: Case) -> list[Case]:
-    """Return the other cases of a case's acquisition that are past RECEIVING and not SUPERSEDED.
+    """Return the other cases of the same acquisition that are neither RECEIVING nor SUPERSEDED.
 
     Each returned case is locked and read again.
     """
@@ -38,8 +38,8 @@ def replaced_by(session: Session, case: Case) -> list[Case]:
 def _holds_the_same(session: Session, case: Case, older: Case) -> bool:
     """Return whether two cases contain the same acquisition.
 
-    Different acquisitions have no SOP Instance UID in common. If a case has no slices, or no longer has
-    slices, then the names of the acquisitions decide.
+    Different acquisitions have no SOP Instance UID in common. If one of the two cases has no slices, or no
+    longer has slices, then the names of the acquisitions decide.
     """
     uids = [_slices(session, sibling) for sibling in (case, older)]
     if all(uids):

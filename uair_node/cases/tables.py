@@ -88,7 +88,7 @@ class Instance(Base):
 
     @classmethod
     def is_loose(cls) -> ColumnElement[bool]:
-        """Return the SQL condition that an instance belongs to no series. Its form matches the index."""
+        """Return the SQL condition that an instance belongs to no series, in the form of the index."""
         return cls.status != literal_column("'stored'")
 
 
@@ -123,7 +123,8 @@ class Case(Base):
     series_instance_uid: Mapped[str] = mapped_column(Uid, index=True)
     study_instance_uid: Mapped[str] = mapped_column(Uid, index=True)
     uid_scheme: Mapped[int] = mapped_column(default=2)  # method for the UIDs of its results, see `uid_root`
-    acquisition: Mapped[str] = mapped_column(String(255), default="", server_default="")  # of several
+    # Name of the case's acquisition if the series has several acquisitions.
+    acquisition: Mapped[str] = mapped_column(String(255), default="", server_default="")
     accession_number: Mapped[str] = mapped_column(String(64), default="", index=True)
     digest: Mapped[str] = mapped_column(String(64), default="")
     patient_key: Mapped[str] = mapped_column(String(64), default="", index=True)  # see `patient_keys`
@@ -164,7 +165,7 @@ class Case(Base):
 
 
 class CaseInstance(Base):
-    """An instance that a case had when it became READY."""
+    """An instance that a case had when the case became READY."""
 
     __tablename__ = "case_instances"
 
@@ -173,7 +174,7 @@ class CaseInstance(Base):
 
 
 class Round(Base):
-    """One round of a case. `selection_id` is the answer that started it; None for the first round.
+    """One round of a case. `selection_id` is the answer that started the round; None for the first round.
 
     A later round starts from the candidates of its selection's `candidates_round`.
     """
@@ -213,8 +214,8 @@ class Round(Base):
     def final_folder(self) -> str:
         """The folder of the accepted segmentation's files, relative to the data folder.
 
-        It is empty if there is no accepted segmentation. It is the folder of the claim that finished the
-        round, not the folder of `artifacts`.
+        The path is empty if there is no accepted segmentation. The folder belongs to the claim of the job
+        that wrote the final objects. It is not the folder of `artifacts`.
         """
         finals = [result.path for result in self.results if result.kind == ResultKind.FINAL]
         return finals[0].rpartition("/")[0] if finals else ""
@@ -231,7 +232,7 @@ class ResultKind(StrEnum):
     STRUCTURES = "structures"  # the accepted segmentation as RT Structure Set
     REPORT = "report"
     NOTICE = "notice"  # a picture in the study with the outcome of a selection
-    WITHDRAWAL = "withdrawal"  # the rejection note for results that no longer hold
+    WITHDRAWAL = "withdrawal"  # the rejection note for results that are no longer valid
 
 
 class Result(Base):
@@ -312,8 +313,8 @@ class Selection(Base):
 
     id: Mapped[int] = mapped_column(primary_key=True)
     case_id: Mapped[int | None] = mapped_column(ForeignKey("cases.id"), index=True)
-    round_number: Mapped[int | None]  # the round that it answers
-    candidates_round: Mapped[int | None]  # the round whose candidates it names: the same or an older round
+    round_number: Mapped[int | None]  # the round that the selection answers
+    candidates_round: Mapped[int | None]  # the round of the named candidates: the same or an older round
     verb: Mapped[str] = mapped_column(String(8))
     picked: Mapped[int | None]
     per_target: Mapped[dict[str, Any]] = mapped_column(default=dict)  # `ReaderChoice.stored`

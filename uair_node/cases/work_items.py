@@ -2,7 +2,7 @@
 
 The transaction that makes work due also writes the item. The transaction that stores the outcome of the work
 also closes the item. In between, a worker claims the item with a lease. The broker only starts the workers.
-If messages are lost, then the node's loop enqueues the due items again that no worker holds. If the message
+If messages are lost, then the node's loop enqueues again each due item that no worker holds. If the message
 of an item was sent in the last 60 seconds, then the loop waits.
 
 All times of an item come from the database's clock.
@@ -66,7 +66,7 @@ def make_due_now(session: Session, item: WorkItem) -> None:
 
 
 def due_items(session: Session) -> Sequence[WorkItem]:
-    """Return the items to enqueue now. Later rounds come before first rounds, then older items first."""
+    """Return the items to enqueue now: later rounds before first rounds, and otherwise older items first."""
     now = database_now(session)
     return session.scalars(
         select(WorkItem)
@@ -101,7 +101,7 @@ def claim(session: Session, item_id: int, owner: str, lease_s: float) -> WorkIte
 
     An item cannot be claimed if it is done, if another worker holds it, or if it is not due. If the item is a
     computation, then the worker claims the most urgent computation instead. Later rounds come before first
-    rounds, because a reader waits for them. The broker's order does not matter.
+    rounds, because a reader waits for later rounds. The broker's order does not matter.
     """
     now = database_now(session)
     item = session.get(WorkItem, item_id)
@@ -135,7 +135,7 @@ def renew(session: Session, item_id: int, owner: str, lease_s: float) -> bool:
 def hold(session: Session, item_id: int, owner: str) -> WorkItem | None:
     """Lock an item before its outcome is written. Return None if `owner` has lost the lease.
 
-    Then the caller must drop the outcome.
+    If the result is None, then the caller must drop the outcome.
     """
     return session.scalar(
         select(WorkItem)

@@ -1,1 +1,1 @@
-"""The commands of `uair`. Each module has a group of commands. It is loaded when such a command is called."""
+"""The commands of `uair`. Each module has a group of commands. It is loaded when one of them is called."""

@@ -1,7 +1,7 @@
-"""An operator's actions on a case. Each action is confirmed on a page of its own and then done.
+"""An operator's actions on a case. The operator confirms each action on a separate page before it is done.
 
-The confirmation carries the state and round that it showed. If the case changed since, then the action is
-refused.
+The form of the confirmation contains the state and round that the page showed. If the case has changed since
+then, the action is refused.
 """
 
 from __future__ import annotations
@@ -43,7 +43,8 @@ class Action:
     fits
         A function that returns whether the action is possible for a case.
     apply
-        A function that does the action and returns a sentence about the effect. The page shows its errors.
+        A function that does the action and returns a sentence about the effect. The page shows the function's
+        errors.
     asks
         Names of the fields that the confirmation shows: ``destination``, ``candidate``, ``round`` of the
         candidate, ``drops`` (findings to drop with the candidate), ``findings``.

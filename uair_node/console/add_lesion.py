@@ -24,7 +24,7 @@ _NUMBER = re.compile(r"\d{1,4}(\.\d+)?")
 
 
 def ask_place(console: ConsoleApp, request: ConsoleRequest) -> Response:
-    """Answer with a slice to click on; `?slice=57` chooses it."""
+    """Answer with a slice to click on; `?slice=57` chooses the slice."""
     with console.context.database.reading() as session:
         case = reports.get_case(session, request.path["case_id"])
         number, seen_now = _open_round(case), seen(case)

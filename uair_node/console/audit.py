@@ -14,7 +14,9 @@ from uair_node.cases.installation_tables import AccessRecord
 
 ALLOWED, REFUSED = "done", "refused"
 REPEAT_S = 600.0
-"""A session's repeated view is recorded again only after this many seconds. Pages refresh themselves.
+"""The least time in seconds between two rows for the same view of a session.
+
+Pages refresh themselves, so the same view repeats.
 """
 
 _LONGEST_SUBJECT = 500

@@ -1,7 +1,7 @@
 """The page of a case, which consists of sections. A new section needs a line in `SECTIONS` and a template.
 
 The page refreshes itself by replacing all sections. An element that is slow to draw, such as a picture, has
-``hx-preserve`` and an id. The id changes with the content.
+``hx-preserve`` and an id. The id changes with the content, so the browser keeps an unchanged element.
 """
 
 from __future__ import annotations

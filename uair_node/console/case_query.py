@@ -48,7 +48,7 @@ class CaseQuery:
     def direction(self, column: str) -> str:
         """Return the sort direction of a column in the words of ``aria-sort``.
 
-        Empty if the list is not sorted by this column.
+        The result is empty if the list is not sorted by this column.
         """
         return {column: "ascending", f"-{column}": "descending"}.get(self.sort, "")
 
@@ -59,7 +59,7 @@ def case_query(session: Session, given: Mapping[str, str]) -> CaseQuery:
     Raises
     ------
     InputError
-        ``lookup-over``: the named look-up is not the session's last look-up.
+        ``lookup-over``: the query names a look-up that is not the session's last look-up.
     """
     state, sort = given.get("state", "").upper(), given.get("sort", NEWEST_FIRST)
     number, lookup = given.get("found", ""), session.lookup

@@ -1,6 +1,7 @@
 """Run `uair check` in a thread: at the console's start and every quarter of an hour.
 
-While a fault or a warning exists, the check runs each minute. It also runs when a page shows a new bad part.
+While a fault or a warning exists, the check runs each minute. The check also runs when the
+parts that a page shows as bad have changed.
 
 The schedule leaves out the checks of model and device, because they load torch. The console does not need
 torch. A worker checks model and device when it starts.
@@ -69,7 +70,7 @@ class CheckSchedule:
 
 
 def check_soon(kept: dict[str, Any], bad: Set[str]) -> None:
-    """Start the next check at once if the set of bad parts differs from the set on the page before."""
+    """Start the next check at once if the parts that a page shows as bad have changed since the last page."""
     if kept.get(_BAD, set()) != bad:
         kept[_BAD] = bad
         if _WANTED in kept:

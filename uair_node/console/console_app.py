@@ -66,7 +66,7 @@ class ConsoleApp:
     users: UsersFile
     sessions: Sessions
     throttle: Throttle
-    proxy_secret: bytes = b""  # each request of console.proxy must have it; empty: not checked
+    proxy_secret: bytes = b""  # each request of console.proxy must have it; empty: no check
     kept: dict[str, Any] = field(default_factory=dict)  # the latest answers of checks and peers, by name
 
     def __post_init__(self) -> None:

@@ -36,7 +36,7 @@ class Reason:
 
 @dataclass(frozen=True)
 class Row:
-    """A destination: its address, its deliveries by state, and the reasons why some wait."""
+    """A destination: its address, its deliveries by state, and the reasons why some deliveries wait."""
 
     name: str
     how: str

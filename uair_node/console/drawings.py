@@ -26,10 +26,10 @@ from uair_node.storage.artifacts import Labels, TargetParts
 _WIDTH, _THUMBNAIL_WIDTH, _PART_WIDTH = 6.4, 3.2, 1.8  # inches
 _DPI = 100
 _DARKER = 0.3
-"""The other parts of a target are drawn darker by this fraction of the window's width."""
+"""In the picture of a part, the target's other parts are darker by this fraction of the window's width."""
 _QUALITY = 88  # colours are not subsampled, because outlines are thin
 _DRAWING = threading.Lock()
-"""Held while matplotlib draws, because its text layout is not thread-safe."""
+"""The lock that is held while matplotlib draws, because matplotlib's text layout is not thread-safe."""
 
 
 def show_slice(console: ConsoleApp, request: ConsoleRequest) -> Response:

@@ -48,8 +48,8 @@ class DueWork:
 class Broker:
     """The broker's queues, the names of queues that are not declared yet, and the workers that answered.
 
-    If queues and workers are unknown, then `sentence` has the reason. `alone_since` has the queues without a
-    worker, and the time (UTC, the console's clock) at which the console first saw that a queue has none.
+    If queues and workers are unknown, then `sentence` has the reason. For each queue without a
+    worker, `alone_since` has the time (UTC, the console's clock) at which the console first saw no worker.
     """
 
     queues: Sequence[QueueView] = ()
@@ -106,7 +106,7 @@ def holders(session: Session) -> list[tuple[str, str, str, float]]:
 def ask_broker(settings: Settings) -> Broker:
     """Query the broker for its queues, and all workers for their descriptions.
 
-    It raises no error: if the broker does not answer, then the result has a sentence.
+    The function raises no error. If the broker does not answer, then `sentence` of the result is not empty.
     """
     if settings.embedded:
         return Broker(sentence="Embedded mode: messages are files, there is no broker and no worker to ask.")

@@ -15,7 +15,7 @@ from uair_node.selection.changed_findings import Changes, changes_by_number, off
 from uair_node.selection.marked_round import MarkedRound
 
 MOST_LISTED = 40
-"""The most findings on a form, which has at most 50 fields."""
+"""The largest number of findings on a form. A form has at most 50 fields."""
 _FIELD = re.compile(r"finding-(\d{1,3})")
 
 
@@ -50,7 +50,7 @@ def listed_findings(round_: Round | None) -> list[Finding]:
 def changes_in(
     session: Session, case: Case, form: Mapping[str, str], verb: Verb, named: ReaderChoice | None
 ) -> MarkedRound | None:
-    """Return the changes of findings in a form. It raises the errors of `changes_by_number`.
+    """Return the changes of findings in a form. The function raises the errors of `changes_by_number`.
 
     The result is None if `named` is given and the form drops no lesion.
     """

@@ -92,7 +92,7 @@ def _bears_secret(request: Request, proxy: ConsoleProxy, secret: bytes) -> bool:
 def cookie_name(peer: Peer) -> str:
     """Return the session cookie's name.
 
-    Over HTTPS, its prefix ``__Host-`` prevents that another host sets the cookie (RFC 6265bis 4.1.3.2).
+    Over HTTPS, the prefix ``__Host-`` prevents that another host sets the cookie (RFC 6265bis 4.1.3.2).
     """
     return "__Host-uair-console" if peer.secure else "uair-console"
 

@@ -1,6 +1,6 @@
 """Add security headers to every answer: own content only, no frames, no type guessing, no caching.
 
-Also hide the text of unexpected exceptions in answers and logs, since it may quote a DICOM header.
+Also hide the text of unexpected exceptions in answers and logs, since this text may quote a DICOM header.
 """
 
 from __future__ import annotations

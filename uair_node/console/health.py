@@ -12,14 +12,14 @@ from uair_node.operations.checks.finding import Level
 
 
 def show_checks(console: ConsoleApp, request: ConsoleRequest) -> Response:
-    """Answer with the last findings, the worst ones first."""
+    """Answer with the last findings, the worst findings first."""
     at, found = last_findings(console.kept)
     findings = sorted(found, key=lambda finding: -list(Level).index(finding.level))
     return console.page("checks.html", request, title="Checks", at=at, findings=findings, every_s=EVERY_S)
 
 
 def check_now(console: ConsoleApp, request: ConsoleRequest) -> Response:
-    """Run all checks and show the findings. The request takes as long as the slowest peer."""
+    """Run all checks and show the findings. The request takes as long as the slowest peer needs."""
     findings = run_checks(console.context.settings)
     keep_findings(console.kept, findings)
     wrong = sum(finding.level != Level.OK for finding in findings)

@@ -114,7 +114,7 @@ class _Login:
         return response
 
     def _note(self, name: str, peer: Peer, outcome: str) -> None:
-        # An unknown name may be a password that was typed into the wrong field.
+        # An unknown name may be a password that the user typed into the wrong field.
         known = name if self._console.users.get(name) else "(unknown name)"
         if outcome != audit.ALLOWED:
             log.warning("console: login refused (%s)", outcome)

@@ -13,7 +13,7 @@ _FIELD = "take"
 
 @dataclass(frozen=True)
 class Question:
-    """A target or a part of a target, and the candidates that it can be taken from.
+    """A target or a part of a target, and the candidates from which a reader can take it.
 
     Attributes
     ----------

@@ -1,7 +1,7 @@
 """Search by patient data: read the headers of cases for some seconds, the newest case first.
 
 The database has no patient data except a keyed digest of the Patient ID. The digest finds a whole Patient ID
-at once. The session's memory keeps the words; an address never has them.
+at once. The words of a search are kept in the session's memory and never appear in an address.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class PatientLookup:
     read, unreadable
         Number of cases whose header was read, and of cases without a readable file.
     before
-        Cases older than this one are still to be read; None after the last case.
+        Number of a case. Cases older than this case are still to be read. None after the last case.
     """
 
     number: int

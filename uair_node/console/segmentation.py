@@ -43,7 +43,7 @@ _SUMMARY = ("volume", "long", "short", "largest", "mean", "sphericity", "irregul
 
 @dataclass(frozen=True)
 class ShownSegmentation:
-    """A segmentation that the page can show: a candidate, or the accepted one (k is `ACCEPTED`)."""
+    """A segmentation that the page can show: a candidate, or the accepted segmentation (k is `ACCEPTED`)."""
 
     k: int
     title: str
@@ -188,7 +188,7 @@ def _turn(session: Session, case: Case, round_: Round) -> HistoryRound:
 
 
 def _mark(k: int, said: Selection | None) -> str:
-    """Return the words that mark candidate `k` as chosen, or that name the parts taken from it."""
+    """Return the words that mark candidate `k` as chosen, or that name the parts from this candidate."""
     if said is None:
         return ""
     answer = said.answer
@@ -220,7 +220,7 @@ def _structures(view: RoundView) -> list[tuple[int, str, str]]:
 
 
 def _plane(view: RoundView) -> str:
-    """Return the corners of the lowest slice in the solid, and the step to the next, in LPS mm."""
+    """Return the corners of the lowest slice in the solid, and the step to the next slice, in LPS mm."""
     step = view.canonical.affine[:3, 0]
     return json.dumps({"corners": view.plane_corners.round(3).tolist(), "step": step.round(5).tolist()})
 

@@ -81,7 +81,7 @@ class Sessions:
     def find(self, cookie: str, *, touch: bool = True) -> Session | None:
         """Return the open session of a cookie; None if there is none.
 
-        With `touch`, the request counts as a use of the session. A page's own refresh does not.
+        With `touch`, the request counts as a use of the session. A page's own refresh does not count.
         """
         now = self._clock()
         with self._lock:

@@ -1,6 +1,7 @@
 """Do an action on several cases: the ticked cases of the list, or all cases that the list finds.
 
-Each case has its own transaction. If a case changed or does not fit, then the others are still done.
+Each case has its own transaction. If a case has changed or does not permit the action, then the action is
+still done on the other cases.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The strip on each page: the state of each part of the department in a few words.
 
 Database and disk are read for each page. A thread queries the broker. A page does not wait for the broker,
-and shows its last answer.
+and shows the broker's last answer.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _LATE_S = 600.0
 _FRESH_S = 120.0
 """Findings older than this many seconds are shown with their age."""
 _AMPLE = 4
-"""The disk is shown as filling if its free space is less than this many times the required free space."""
+"""The strip warns of a filling disk if the free space is less than this many times the required space."""
 _NODE_S_WORK = (CaseState.RECEIVING, CaseState.READY, CaseState.SEGMENTING, CaseState.REFINING)
 
 
@@ -44,7 +44,7 @@ class Sign:
     label, words
         The part, and its state in words.
     tone
-        ``good``, ``waits`` or ``bad``; ``plain`` if its state is neither good nor bad.
+        ``good``, ``waits`` or ``bad``; ``plain`` if the state is neither good nor bad.
     where
         Path of the page with details.
     """
@@ -82,7 +82,7 @@ def _from_database(session: Session, broker: Broker | None) -> Iterator[Sign]:
 
 
 def _workers(session: Session, broker: Broker | None) -> Iterator[Sign]:
-    """Yield the signs of the workers. The IO workers have a sign only if none runs."""
+    """Yield the signs of the workers. IO workers have a sign only if no IO worker runs."""
     alone_since = broker.alone_since if broker else {}
     unserved = {queue.name: queue.since for queue in unserved_queues(session)}
     labels = {QueueName.GPU: "GPU worker", QueueName.IO: "IO worker"}

@@ -1,7 +1,7 @@
 """List the accepted studies of a case's patient, in order of time.
 
-`uair_node.results.priors` decides which cases are of the same patient. The findings have each study's
-numbers.
+`uair_node.results.priors` decides which cases are of the same patient. The numbers of a study come from its
+findings.
 """
 
 from __future__ import annotations
@@ -54,10 +54,10 @@ class Study:
 
 
 def studies_of(context: Context, session: Session, case: Case) -> list[Study]:
-    """Return the accepted studies of a case's patient, this one included, in order of time.
+    """Return the accepted studies of a case's patient, including the case's own study, in order of time.
 
-    If the case was compared with studies of an archive, then these studies are included. A study that may be
-    another patient's is left out. A study without header, date or findings is left out, too.
+    If the case was compared with studies of an archive, then these studies are included. A study that may
+    belong to another patient is left out. A study without header, date or findings is left out, too.
     """
     own = _header(context, case)
     cases = [*same_patient(session, case), *([case] if case.state == CaseState.ACCEPTED else [])]
@@ -72,7 +72,7 @@ def studies_of(context: Context, session: Session, case: Case) -> list[Study]:
         points = [_compared(point) for point in findings.follow_up.points] if findings.follow_up else []
         sums |= {point.day: point.sum_mm for point in points if point.sum_mm is not None}
         if studied.id == case.id:
-            studies += points[:-1]  # the last one is this study
+            studies += points[:-1]  # the last point is this study
     here = {shown.day for shown in studies if shown.case_id is not None}
     kept = [shown for shown in studies if shown.case_id is not None or shown.day not in here]
     kept.sort(key=lambda study: (study.day, study.case_id or 0))

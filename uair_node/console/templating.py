@@ -86,7 +86,7 @@ def prose(text: str) -> Markup:
 def volumes(volumes_ml: Mapping[str, Any]) -> str:
     """Return a candidate's volumes in words: "liver 1520 ml, 2 lesions 14.2 ml".
 
-    Empty if they are unknown.
+    The result is empty if the volumes are unknown.
     """
     if "liver" not in volumes_ml:
         return ""

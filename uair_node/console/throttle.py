@@ -1,4 +1,4 @@
-"""Limit wrong passwords: per name and address, per address, per name."""
+"""Limit the number of wrong passwords: per name and address, per address, and per name."""
 
 from __future__ import annotations
 

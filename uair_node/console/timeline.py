@@ -28,7 +28,7 @@ _TONES = {DeliveryState.CONFIRMED: "good", DeliveryState.PARKED: "bad"}
 class Event:
     """A line of the history: time, kind, event, actor, reason or outcome.
 
-    `tone` is ``good``, ``bad`` or ``plain``. The words express the tone, too.
+    `tone` is ``good``, ``bad`` or ``plain``. The tone only repeats the meaning of the words.
     """
 
     at: datetime

@@ -50,7 +50,7 @@ class User:
 
 
 class UsersFile:
-    """The users file. It is read again after a change, so that a removed user is logged out at once.
+    """The users file. A changed file is read again, so that a removed user is logged out at once.
 
     Parameters
     ----------
@@ -80,7 +80,7 @@ class UsersFile:
 
     @cached_property
     def _unknown(self) -> str:
-        """The hash of a random password. An unknown name is verified with it, to take the same time."""
+        """The hash of a random password. An unknown name is verified with this hash, in the same time."""
         return hash_password(secrets.token_hex(16))
 
     def verify(self, name: str, password: str) -> User | None:

@@ -34,7 +34,7 @@ ACCEPTED = 0
 """The number of the accepted segmentation in addresses. A candidate's number is its k."""
 
 _Key = tuple[int, int, str]
-"""Case, round, and the folder of its final segmentation (empty before there is one)."""
+"""Case, round, and the folder of the round's final segmentation (empty before it exists)."""
 _KEPT_ROUNDS = 6
 _NOT_KEPT = "The files of round {} are not kept any more. Look for the results of this round in the archive."
 _WINDOW_SLICES = 16
@@ -77,7 +77,7 @@ class RoundView:
     def of(self, k: int) -> Labels:
         """Return a segmentation.
 
-        It raises an InputError ``no-such-page`` if there is no such segmentation.
+        The method raises an InputError ``no-such-page`` if this segmentation does not exist.
         """
         if k not in self.labels:
             raise _missing(f"Round {self.number} has no such segmentation.")
@@ -85,7 +85,7 @@ class RoundView:
 
     @property
     def plane_corners(self) -> NDArray[np.float64]:
-        """The four corners of `box` in its lowest slice, in order around it, ``(4, 3)`` LPS mm."""
+        """The four corners of `box` in its lowest slice, in order around the slice, ``(4, 3)`` LPS mm."""
         _, rows, columns = self.box
         around = [(rows.start, columns.start), (rows.start, columns.stop - 1)]
         around += [(rows.stop - 1, columns.stop - 1), (rows.stop - 1, columns.start)]

@@ -1,8 +1,8 @@
 """Find several acquisitions under one series UID, by their headers and overlapping positions.
 
 The functions use header records only. A single scan may number its slices or rotations one by one. So an
-attribute that varies does not prove two acquisitions. Parts that follow each other along the axis are a
-single stack.
+attribute that varies does not prove two acquisitions. Groups of slices that follow each other along the axis
+are a single stack.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from uair_node.dicom.stack import FloatArray, Stack, build_stack
 
 _SAME_POSITION_MM = 0.01
 _HALF = 0.5
-"""The least fraction of the stack's extent that each acquisition must cover if single values are no proof.
+"""The least fraction of the stack's extent that each acquisition must cover if an overlap is no proof.
 
-Times, and numbers of single slices, may be out of order within one scan.
+Within one scan, times and numbers of single slices may be out of order.
 """
 
 
@@ -32,7 +32,7 @@ class _Attribute:
     Parameters
     ----------
     only_ct
-        Whether the attribute is used for CT only. The packages of an MR stack interleave.
+        Whether the attribute is used for CT only. An MR stack may consist of packages that interleave.
     physics
         Whether slices with different values belong to different stacks, whatever their positions are.
     counts
@@ -42,7 +42,7 @@ class _Attribute:
     once
         Whether the attribute is ignored if two slices have the same value.
     is_number
-        Whether messages can show its value. They must not show header texts.
+        Whether the value is a number, which messages can show. Messages must not show texts of headers.
     """
 
     name: str
@@ -58,7 +58,7 @@ class _Attribute:
 def _place_in_series(header: SliceHeader) -> int | None:
     """Return Instance Number of a single-frame image.
 
-    All frames of a multi-frame image share one number: return None.
+    For a frame of a multi-frame image, return None, because all frames have the same number.
     """
     return header.instance_number if header.frame is None else None
 
@@ -84,9 +84,9 @@ Number. If the instance numbers run through the body twice, then there are two s
 
 @dataclass(frozen=True)
 class _Part:
-    """Slices that have one value, or several values that follow each other.
+    """Slices with one value of an attribute, or with several values that follow each other.
 
-    The members are places in the stack, ascending.
+    `places` has the indices of the slices into the stack, ascending.
     """
 
     values: tuple[Any, ...]
@@ -100,12 +100,12 @@ class Division:
     Attributes
     ----------
     attribute
-        Its name.
+        The attribute's name.
     counts
         Number of slices of each acquisition, the largest first.
     parts
         Name and members (indices into the header records) of each acquisition. It is empty if a slice lacks
-        the attribute. It is also empty if the parts do not overlap, as they may be halves of a single stack.
+        the attribute, or if the acquisitions do not overlap. Then they may be halves of a single stack.
     """
 
     attribute: str
@@ -154,8 +154,8 @@ def split_acquisitions(headers: Sequence[SliceHeader], *, ct: bool) -> list[tupl
     Returns
     -------
     list
-        One acquisition with an empty name if no attribute divides the series. It is empty if the acquisitions
-        cannot be separated (`Division.parts`).
+        One acquisition with an empty name if no attribute divides the series. The list is empty if the
+        acquisitions cannot be separated (`Division.parts`).
 
     Raises
     ------
@@ -227,7 +227,7 @@ def _overlap(parts: Sequence[_Part], along: FloatArray) -> bool:
 
 
 def _name(attribute: _Attribute, part: _Part, number: int, parts: int) -> str:
-    """Return a name for an acquisition that contains no text from a header."""
+    """Return a name for an acquisition. The name contains no text from a header."""
     if not attribute.is_number:
         return f"{attribute.name} {number} of {parts}"
     first, last = (f"{value:.9g}" for value in (part.values[0], part.values[-1]))

@@ -27,11 +27,11 @@ from pydicom.uid import (
 )
 
 MOST_PIXELS = 1 << 24
-"""The largest number of pixels of a frame, times its samples per pixel: 4096 x 4096."""
+"""The largest product of rows, columns and samples per pixel of a frame: 4096 x 4096."""
 _MOST_TILES = 4096
-"""The largest number of tiles of a JPEG 2000 frame. A decoder keeps several kilobytes for each."""
+"""The largest number of tiles of a JPEG 2000 frame. A decoder keeps several kilobytes for each tile."""
 _MOST_PRECINCTS = 1 << 16
-"""The largest number of precincts of a JPEG 2000 frame. A decoder keeps about 600 bytes for each."""
+"""The largest number of precincts of a JPEG 2000 frame. A decoder keeps about 600 bytes for each precinct."""
 
 _Size = tuple[int, int, int]
 """Rows, columns, samples."""
@@ -93,13 +93,13 @@ def _extended_offsets(dataset: Dataset) -> tuple[bytes, bytes] | None:
 def _has_end(frame: bytes) -> bool:
     """Return whether a JPEG or JPEG-LS frame has its end marker.
 
-    Coded samples never contain these two bytes.
+    Coded samples never contain the two bytes of this marker.
     """
     return _END_OF_IMAGE in frame[-_PADDING_BYTES:]
 
 
 def _jpeg_size(frame: bytes) -> _Size | None:
-    """Return the size in the first SOF marker segment (ISO 10918-1 B.2.2); None if there is no segment."""
+    """Return the size in the first SOF marker segment (ISO 10918-1 B.2.2); None without such a segment."""
     at = 2
     while at + 4 <= len(frame) and frame[at] == 0xFF:
         marker, (length,) = frame[at + 1], struct.unpack_from(">H", frame, at + 2)
@@ -133,7 +133,7 @@ def _jpeg_2000_size(frame: bytes) -> _Size | None:
 
 
 def _most_precincts(frame: bytes, at: int, size: _Size, samples: int) -> int:
-    """Return the largest number of precincts of a coding style of the frame (ISO 15444-1 A.6.1, A.6.2)."""
+    """Return the most precincts that a coding style of the frame gives (ISO 15444-1 A.6.1, A.6.2)."""
     most, position, tile_part_end = 0, at + 2, 0
     while position + 4 <= len(frame) and frame[position] == 0xFF:
         marker, (length,) = frame[position + 1], struct.unpack_from(">H", frame, position + 2)
@@ -158,8 +158,8 @@ def _most_precincts(frame: bytes, at: int, size: _Size, samples: int) -> int:
 def _count_precincts(size: _Size, levels: int, exponents: bytes) -> int:
     """Count the precincts of all resolution levels.
 
-    `exponents` has one byte for each level, the lowest first: the exponents of the precinct's width and
-    height.
+    `exponents` has one byte for each level, the lowest first. Each byte has the exponents of a precinct's
+    width and height.
     """
     total = 0
     for resolution, both in enumerate(exponents[: levels + 1]):

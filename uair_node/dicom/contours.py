@@ -1,7 +1,7 @@
 """Fill closed contours on the pixel grid of a slice, and interpolate a shape between two slices.
 
-Points are (row, column) on the slice's grid; pixel centres have whole numbers. A pixel belongs to a contour
-if its centre lies inside the contour or on it.
+Points are (row, column) on the slice's grid; pixel centres have whole coordinates. A pixel belongs to a
+contour if its centre lies inside the contour or on it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Mask = npt.NDArray[np.bool_]
 _Places = npt.NDArray[np.int64]
 
 _ON_EDGE = 0.01
-"""A contour counts as running through a pixel's centre if it passes within this many pixels.
+"""A contour counts as running through a pixel's centre if their distance is at most this many pixels.
 
 Writers round coordinates.
 """
@@ -31,8 +31,8 @@ def fill_plane(contours: Sequence[Points], shape: tuple[int, int], *, by_parity:
     ----------
     by_parity
         True: a pixel belongs to the shape if an odd number of contours contain it (CLOSEDPLANAR_XOR). False:
-        a contour inside another one is a hole, a contour inside a hole is an island, overlapping contours are
-        joined.
+        a contour inside another contour is a hole, and a contour inside a hole is an island. Overlapping
+        contours are joined.
     """
     filled = np.zeros(shape, bool)
     insides = [_inside(points, shape) for points in contours]
@@ -53,7 +53,7 @@ def between(lower: Mask, upper: Mask, share: float, spacing_mm: tuple[float, flo
     Parameters
     ----------
     share
-        Position between the slices: 0 at the lower slice, 1 at the upper one.
+        Position between the slices: 0 at the lower slice, 1 at the upper slice.
     spacing_mm
         Distances between rows and between columns.
     """
@@ -123,7 +123,7 @@ def _centres_by_row(points: Points, shape: tuple[int, int]) -> tuple[_Places, _P
 
 
 def _runs(first: _Places, lengths: _Places) -> tuple[_Places, _Places]:
-    """Return pairs (edge number e, row). Edge e has `lengths[e]` rows; the first is `first[e]`."""
+    """Return an array of edges and an array of rows. Edge e has `lengths[e]` rows, from `first[e]` on."""
     edge = np.repeat(np.arange(len(first)), lengths)
     offsets = np.arange(len(edge)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
     return edge, first[edge] + offsets

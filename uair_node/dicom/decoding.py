@@ -32,7 +32,7 @@ WHOLE_CELLS_IN_FRAMES = (ENCAPSULATED_UNCOMPRESSED, DEFLATED_IMAGE_FRAME)
 _ITEM = b"\xfe\xff\x00\xe0"
 _SEQUENCE_END = b"\xfe\xff\xdd\xe0\x00\x00\x00\x00"
 _PIXEL_DATA = (b"\xe0\x7f\x10\x00OB\x00\x00\xff\xff\xff\xff", b"\xe0\x7f\x10\x00OW\x00\x00\xff\xff\xff\xff")
-"""The first bytes of the element Pixel Data when it is encapsulated (PS3.5 A.4)."""
+"""The first bytes of the element Pixel Data if the pixel data are encapsulated (PS3.5 A.4)."""
 
 
 def read_image(path: Path) -> Dataset:
@@ -67,7 +67,7 @@ def _end_of_fragments(content: bytes, at: int) -> int:
 
 
 def decode_frames(dataset: Dataset, first: int = 0) -> Iterator[npt.NDArray[Any]]:
-    """Decode the frames of an image lazily, from index `first` (0-based) to the last one.
+    """Decode the frames of an image lazily, from index `first` (0-based) to the last frame.
 
     Yields
     ------

@@ -1,8 +1,8 @@
 """Decode the frames of a received object in a child process that has limits of memory and time.
 
-Codecs are C libraries. The codestream decides how much memory they allocate, and a fault in them ends their
-process. Because that process is a child, the listener continues. Uncompressed and deflated pixel cells are
-read in this process: they need no codec, and no more memory than their size.
+Codecs are C libraries. The codestream decides how much memory a codec allocates, and a fault in a codec ends
+its process. Because this process is a child, the listener continues. Uncompressed and deflated pixel cells
+are read in the parent process. They need no codec, and no more memory than their size.
 
 ``python -m uair_node.dicom.decoding_apart HANDLE BYTES SECONDS`` runs the child.
 """
@@ -33,7 +33,7 @@ from uair_node.dicom.decoding import WHOLE_CELLS_IN_FRAMES, decode_frames
 _Cells = npt.NDArray[Any]
 
 MOST_BYTES = 400 << 20
-"""Bytes of address space that decoding may add to the child's own. A frame of `MOST_PIXELS` needs less."""
+"""The most bytes of address space that decoding may add in the child. A frame of `MOST_PIXELS` needs less."""
 MOST_CPU_S = 60
 MOST_WALL_S = 300.0
 """The longest time for decoding one object, in seconds. The machine may be busy."""

@@ -1,7 +1,7 @@
 """Turn a returned segmentation of any object type into labels on the source series' grid.
 
-The readers of SEG and RTSTRUCT share this module. It checks on which images the object was drawn, and turns
-drawn voxels into labels. `uair_node.dicom.segment_targets` decides which target a segment is.
+The modules that read SEG and RTSTRUCT share this module. It checks on which images the object was drawn, and
+turns drawn voxels into labels. `uair_node.dicom.segment_targets` decides which target a segment is.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ A liver has about 2 million voxels, a body 40 million.
 """
 
 _one_at_a_time = threading.Lock()
-"""Held while an object is read.
+"""The lock that a thread holds while it reads an object.
 
-So several associations that send at the same time need the memory of one object only.
+So several associations that send at the same time need the memory of only one object.
 """
 
 

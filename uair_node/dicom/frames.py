@@ -52,9 +52,9 @@ class Frame:
     Attributes
     ----------
     number
-        From 1, as in Referenced Frame Number; None for a single-frame image.
+        Frame number from 1, as in Referenced Frame Number; None for a single-frame image.
     header
-        Its attributes by their single-frame names.
+        The frame's attributes, by their single-frame names.
     """
 
     number: int | None
@@ -64,7 +64,7 @@ class Frame:
 def read_frames(source: Path | BinaryIO, keywords: Iterable[str]) -> list[Frame]:
     """Read some attributes of each frame of a DICOM file, without its pixels.
 
-    It raises pydicom's exceptions.
+    The function raises pydicom's exceptions.
     """
     tags = [Tag(keyword) for keyword in (*keywords, _SHARED, _PER_FRAME, _CONTRAST)]
     return describe_frames(pydicom.dcmread(source, stop_before_pixels=True, specific_tags=tags))
@@ -79,9 +79,9 @@ def is_of_the_disk(error: Exception) -> bool:
 
 
 def describe_frames(image: Dataset) -> list[Frame]:
-    """Return the frames of an image, each with the attributes of its root and of its functional groups.
+    """Return the frames of an image, each with the root's attributes and those of its functional groups.
 
-    A frame's own functional group has priority over the shared one (PS3.3 C.7.6.16.1). Each returned frame
+    A frame's own functional group has priority over the shared group (PS3.3 C.7.6.16.1). Each returned frame
     has Number of Frames 1. If the number of descriptions differs from the number of frames, then the whole
     image is returned as frame 1.
     """

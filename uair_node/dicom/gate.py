@@ -1,7 +1,7 @@
 """The gate: the checks that a series must pass to be segmented, and the refusal if it fails.
 
-The checks use header records only; their codes are in `gate_codes`. They do not depend on the source of the
-records, the node's waiting time for a series, or the decoding of pixels.
+The checks use header records only; their codes are in `gate_codes`. The checks do not depend on the source of
+the records, the node's waiting time for a series, or the decoding of pixels.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from uair_node.dicom.stack import Stack, build_stack, fit_even_grid
 from uair_node.dicom.stack_ends import warnings_of
 
 _COSINE_TOLERANCE = 1e-3
-"""The largest difference of direction cosines of one orientation. They are often written with four digits."""
+"""The largest difference of direction cosines of one orientation. Cosines often have only four digits."""
 
 _SPACING_TOLERANCE_MM = 1e-4
 """Pixel spacings that differ by less count as equal: the same number may be written with other digits."""
@@ -34,7 +34,7 @@ _ROUNDING_MM = 0.1
 """The largest error, per axis, of positions that were rounded to a tenth of a millimetre."""
 
 _SAME_PART = 0.2
-"""Slices share a position if they are nearer than `_ROUNDING_MM` and this fraction of the usual distance."""
+"""Slices nearer than `_ROUNDING_MM` and than this fraction of the usual distance share a position."""
 
 MOST_SLICE_PIXELS = 2048 * 2048
 """The largest matrix that CT scanners reconstruct."""

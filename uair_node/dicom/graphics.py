@@ -1,7 +1,7 @@
 """The graphics that a reader drew, in the same form for all object types: shape, points, words and codes.
 
-This module maps the graphic types of reports and presentation states. It is independent of cases, grids and
-the use of a graphic.
+This module maps the graphic types of reports and presentation states to shapes. It is independent of cases,
+grids and the use of a graphic.
 """
 
 from __future__ import annotations
@@ -44,8 +44,9 @@ class Graphic:
     shape
         A point, a line of two ends, or a closed contour.
     points
-        ``(n, 2)`` column and row on the image, in pixels from the outer corner of the first pixel. Or ``(n,
-        3)`` x, y, z in mm in the frame of reference. A contour does not repeat its first point at its end.
+        ``(n, 2)``: column and row on the image, in pixels from the outer corner of the first pixel.
+        ``(n, 3)``: x, y, z in mm in the frame of reference. A contour does not repeat its first point at its
+        end.
     image_uid, frame
         SOP Instance UID of the image that two-dimensional points lie on, and its frame number or None.
     frame_of_reference_uid

@@ -1,7 +1,7 @@
 """The graphics that a presentation state (GSPS) draws on images, with the texts beside them.
 
 This module reads graphic and text objects (PS3.3 C.10.5). It applies the displayed area, to which display
-units refer (C.10.4), and the spatial transformation that turns it (C.10.6). It uses no cases or grids.
+units refer (C.10.4), and the spatial transformation that turns the image (C.10.6). It uses no cases or grids.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from dicom_config.errors import InputError
 from uair_node.dicom.graphics import Graphic, Points, Shape, points_of, refused, require_few, shaped
 
 _BESIDE_PIXELS = 2.0
-"""A text labels a graphic if its anchor lies at most this far from it, in pixels.
+"""A text labels a graphic if the text's anchor lies at most this many pixels from the graphic.
 
-Else the anchor is a point of its own.
+If no graphic is that near, then the anchor is a point of its own.
 """
 _POLYLINES = ("POLYLINE", "INTERPOLATED")
 _QUARTER, _TURN = 90, 360
@@ -26,7 +26,7 @@ _QUARTER, _TURN = 90, 360
 
 @dataclass(frozen=True, eq=False)
 class _Annotation:
-    """An item of the Graphic Annotation Sequence, with the only image that it refers to."""
+    """An item of the Graphic Annotation Sequence, with the only image to which the item refers."""
 
     image: Dataset
     area: _Area | None
@@ -146,7 +146,7 @@ def _displayed_area(dataset: Dataset, image: Dataset) -> _Area | None:
 
 
 def _area(item: Dataset, dataset: Dataset) -> _Area | None:
-    """Return a displayed area. Its corners are pixels of the image before it is turned, counted from 1."""
+    """Return a displayed area. Its corners are pixels, counted from 1, of the image before the turn."""
     try:
         corners = np.array(
             [item.DisplayedAreaTopLeftHandCorner, item.DisplayedAreaBottomRightHandCorner], np.float64
@@ -156,7 +156,7 @@ def _area(item: Dataset, dataset: Dataset) -> _Area | None:
         return None
     if corners.shape != (2, 2) or turn % _QUARTER:
         return None
-    # Some writers give the corners before the image is turned, other writers after. The box is the same.
+    # Some writers give the corners before the turn, other writers after the turn. The box is the same.
     low, high = corners.min(axis=0) - 1.0, corners.max(axis=0)
     size = high - low
     # Image directions of the display's right and down, for a clockwise turn of 0, 90, 180, 270 degrees.

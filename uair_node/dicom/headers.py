@@ -166,7 +166,7 @@ def read_slices(source: Path | BinaryIO) -> list[SliceHeader]:
 
 
 def read_headers(paths: Iterable[Path]) -> list[SliceHeader]:
-    """Read the headers of several files, in their order. It raises the errors of `read_slices`."""
+    """Read the headers of several files, in their order. The function raises the errors of `read_slices`."""
     return [header for path in paths for header in read_slices(path)]
 
 
@@ -222,7 +222,7 @@ def _header_of(frame: Frame) -> SliceHeader:
 
 
 def assumed_frame_of_reference_uid(series_instance_uid: str) -> str:
-    """Return the Frame of Reference UID that is assumed for a series without one (PS3.5 B.2).
+    """Return the Frame of Reference UID that is assumed for a series without this UID (PS3.5 B.2).
 
     The same series always gets the same UID.
     """
@@ -296,7 +296,7 @@ def _float(dataset: Dataset, keyword: str) -> float | None:
 
 
 def _floats(dataset: Dataset, keyword: str, count: int) -> Any:
-    """Return a tuple of `count` numbers; None if one is missing or not finite."""
+    """Return a tuple of `count` numbers; None if a number is missing or not finite."""
     value = _value(dataset, keyword)
     try:
         numbers = tuple(float(part) for part in (value if count > 1 else (value,)))

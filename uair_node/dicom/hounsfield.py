@@ -30,7 +30,7 @@ An original image of a perfusion study is in Hounsfield units."""
 
 
 def name_other_values(rescale_type: str, image_type: tuple[str, ...], mapped_units: Sequence[str]) -> str:
-    """Name the attribute that contradicts Hounsfield units; return an empty string if none does.
+    """Name the attribute that contradicts Hounsfield units; empty if no attribute contradicts them.
 
     Parameters
     ----------
@@ -39,8 +39,8 @@ def name_other_values(rescale_type: str, image_type: tuple[str, ...], mapped_uni
     image_type
         The values of Image Type or Frame Type.
     mapped_units
-        UCUM codes of the units of the Real World Value Maps. If there are any, then one must be Hounsfield
-        units.
+        UCUM codes of the units of the Real World Value Maps. If the list is not empty, then it must contain
+        Hounsfield units.
     """
     if rescale_type.upper() not in _HOUNSFIELD_TYPES:
         return f"Rescale Type {_shown(rescale_type)}"

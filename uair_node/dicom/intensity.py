@@ -47,8 +47,8 @@ def on_training_scale(values: npt.NDArray[Any], profile: ModalityProfile) -> npt
         return values
     percents, hounsfield = zip(*profile.scaling.landmarks, strict=True)
     landmarks = np.percentile(_body_of(values), percents)
-    # If several landmarks have the same value, as in a volume without contrast, then the last counts. A
-    # landmark at 0 does not count, since 0 is air.
+    # If several landmarks have the same value, as in a volume without contrast, then the last landmark
+    # counts. A landmark at 0 does not count, since 0 is air.
     known = (np.diff(landmarks, append=np.inf) > 0) & (landmarks > 0)
     scaled = np.interp(values, [0.0, *landmarks[known]], [AIR_HU, *np.asarray(hounsfield)[known]])
     return np.rint(scaled).astype(np.int16)

@@ -1,7 +1,8 @@
 """Compute where a graphic lies on a case's canonical grid.
 
 A graphic on an image of the case is placed by its slice. A graphic in space is placed by the frame of
-reference. A graphic on another image is placed by that image's plane, if both share the frame of reference.
+reference. A graphic on another image is placed by that image's plane, if the image has the case's frame of
+reference.
 """
 
 from __future__ import annotations

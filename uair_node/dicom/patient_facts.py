@@ -19,12 +19,12 @@ _OTHER_DATE = re.compile(r"(\d{1,2})([./])(\d{1,2})\2(\d{4})")
 
 @dataclass(frozen=True)
 class PatientFacts:
-    """Data that identify a case's patient and study; each is empty where the header has none.
+    """Data that identify a case's patient and study. A value is empty if the header does not have it.
 
     Attributes
     ----------
     study_date
-        In the form ``2026-03-12`` if it is a valid date; else as it is.
+        In the form ``2026-03-12`` if the value is a valid date; else unchanged.
     texts, dates
         Values for a search: texts as `fold` returns them, dates as eight digits.
     """
@@ -46,7 +46,7 @@ class PatientFacts:
 
 
 def read_patient_facts(path: Path) -> PatientFacts:
-    """Read the patient facts of a DICOM file. It raises pydicom's exceptions."""
+    """Read the patient facts of a DICOM file. The function raises pydicom's exceptions."""
     return facts_of(dcmread(path, stop_before_pixels=True, specific_tags=list(_READ)))
 
 
@@ -81,7 +81,7 @@ def fold(text: str) -> str:
 
 
 def date_digits(word: str) -> tuple[str, ...]:
-    """Return the eight digits (or the first six) that a date may have in DICOM; empty if it is no date.
+    """Return the eight digits (or the first six) that a date may have in DICOM; empty if the word is no date.
 
     The forms are 2026-03-12, 2026-03, 20260312, 12.3.2026 and 3/12/2026. With slashes, day and month may
     have either order.

@@ -80,15 +80,16 @@ class Reading:
         lists, each once.
     segments
         Segment numbers of the references that name single segments (PS3.3 C.17.2, Referenced Segment Number).
-        A reference that is not here means the whole object.
+        A reference to an object without an entry here means the whole object.
     series_references
-        Series Instance UIDs that it names, each once.
+        Series Instance UIDs that the object names, each once.
     frame_of_reference_uid
         Empty where the object has none.
     title
         Document title of a Key Object Selection or SR, where it is readable.
     draws
-        Whether it holds graphics, see `uair_node.dicom.sr_graphics` and `uair_node.dicom.gsps_graphics`.
+        Whether the object holds graphics, see `uair_node.dicom.sr_graphics` and
+        `uair_node.dicom.gsps_graphics`.
     predecessors
         SOP Instance UIDs of the documents of which the object is a new version (PS3.3 C.17.2).
     """
@@ -109,7 +110,7 @@ class Reading:
 
 
 def hash_patient_id(patient_id: str) -> str:
-    """Return a digest of a Patient ID, to compare and not to store; empty for an empty ID.
+    """Return a digest of a Patient ID, for comparison only, not for storage; empty for an empty ID.
 
     Spaces around the ID do not count (PS3.5 6.2, LO).
     """
@@ -129,7 +130,7 @@ def read_selection(dataset: Dataset) -> Reading:
       instances in its evidence (0040,A375), since some viewers write only the evidence.
     - Enhanced, Comprehensive and Comprehensive 3D SR: every image and composite object that the content
       tree names, at any depth.
-    - Presentation state (GSPS) with graphics: the images that it applies to.
+    - Presentation state (GSPS) with graphics: the images to which it applies.
 
     Raises
     ------
@@ -144,7 +145,7 @@ def read_selection(dataset: Dataset) -> Reading:
         raise
     except Exception as error:
         # pydicom decodes on access, so damaged bytes can raise nearly any exception here. Its text may quote
-        # patient data, so the message has only its type.
+        # patient data, so the message has only the exception's type.
         raise _unreadable(f"decoding failed with {type(error).__name__}") from None
 
 
@@ -228,8 +229,8 @@ def _class_name(sop_class: str) -> str:
 def _seg_sources(dataset: Dataset) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Return the SOP Instance UIDs and Series Instance UIDs that a SEG was drawn on.
 
-    The Referenced Series Sequence (PS3.3 C.12.1.1.3) names both. Without it, the instances are read from the
-    derivation of each frame (C.7.6.16.2.6).
+    The Referenced Series Sequence (PS3.3 C.12.1.1.3) names both. Without this sequence, the instances are
+    read from the derivation of each frame (C.7.6.16.2.6).
     """
     series: list[str] = []
     instances: list[str] = []
@@ -266,8 +267,8 @@ def _tree_references(dataset: Dataset) -> Iterator[tuple[str, tuple[int, ...]]]:
     A peer chooses the depth of the tree, which could exceed the limit of recursion.
 
     Only items of the value types IMAGE, COMPOSITE and WAVEFORM have a Referenced SOP Sequence (PS3.3 table
-    C.17-5), so the type is not checked. Each reference comes with its segment numbers. Without numbers, it
-    means the whole object.
+    C.17-5), so the type is not checked. Each reference comes with its segment numbers. Without numbers, a
+    reference means the whole object.
     """
     pending = list(reversed(_items(dataset, "ContentSequence")))
     while pending:

@@ -1,7 +1,7 @@
 """Read an RT Structure Set as labels on the source grid (PS3.3 A.19, C.8.8.5 to C.8.8.8).
 
-It accepts the contours that planning systems export: closed, on the slices of the series. A hole may be a
-keyhole, a CLOSEDPLANAR_XOR contour, or a contour inside a contour. A slice without contours between two
+This module accepts the contours that planning systems export: closed, on the slices of the series. A hole may
+be a keyhole, a CLOSEDPLANAR_XOR contour, or a contour inside a contour. A slice without contours between two
 slices with contours is interpolated. This module is independent of cases and rounds.
 """
 
@@ -36,7 +36,8 @@ _FEWEST_POINTS = 3
 _FLAT = 0.25
 """The largest distance of a contour's points from a plane, and of the plane from a slice.
 
-The unit is the slice distance. Rounded decimal strings and uneven slices cause less than a tenth of it.
+The unit is the slice distance. Rounded decimal strings and uneven slices cause less than a tenth of this
+distance.
 """
 _OFF_SLICE = 0.5
 """The largest distance of a contour from the slice that it names, in slice distances.
@@ -44,7 +45,7 @@ _OFF_SLICE = 0.5
 Frames of a SEG have the same limit.
 """
 _MOST_CONTOURS = 5_000
-"""The largest number of contours of liver and lesions together. A liver in 600 slices has about 2,000."""
+"""The most contours of liver and lesions together. A liver in 600 slices has about 2,000 contours."""
 _MOST_CONTOURS_A_SLICE = 200
 _MOST_POINTS = 2_000_000
 _FILLED_GAP_MM = 5.0
@@ -227,7 +228,10 @@ class _Grid:
         return k, index[:, 1:3]
 
     def _named_slice(self, contour: Dataset, near: int) -> int | None:
-        """Return the slice that a contour names; None if it names none, -1 if the series does not have it."""
+        """Return the index of the slice that a contour names.
+
+        The result is None if the contour names no slice, and -1 if the series does not have the slice.
+        """
         images = contour.get("ContourImageSequence") or ()
         slices = [k for image in images for k in self._slices_of(image)]
         if slices:
@@ -237,7 +241,7 @@ class _Grid:
     def _slices_of(self, image: Dataset) -> list[int]:
         """Return the indices of the slices that a reference names.
 
-        There are several if it names a multi-frame image without a frame.
+        There are several indices if the reference names a multi-frame image without a frame number.
         """
         frames = self._slices.get(str(image.ReferencedSOPInstanceUID), {})
         number = image.get("ReferencedFrameNumber")
@@ -246,7 +250,7 @@ class _Grid:
         return [frames[int(number)]] if int(number) in frames else []
 
     def filled(self, masks: Mapping[int, Mask]) -> Iterator[tuple[int, Mask]]:
-        """Yield each slice of a region with its mask. The slices between its contours are interpolated."""
+        """Yield each slice of a region with its mask. Short gaps between contours are interpolated."""
         ks = [k for k, mask in masks.items() if mask.any()]
         steps = np.diff(ks)
         usual = float(np.median(steps)) if len(steps) else 1.0

@@ -1,7 +1,7 @@
 """Describe the regions of an RT Structure Set in the form of items of a Segment Sequence.
 
-It reads the modules that describe a region (PS3.3 C.8.8.5, C.8.8.6, C.8.8.8). So the same code recognises
-regions and segments. This module does not read the positions of contours.
+This file reads the DICOM modules that describe a region (PS3.3 C.8.8.5, C.8.8.6, C.8.8.8). So the same code
+recognises regions and segments. The positions of contours are not read here.
 """
 
 from __future__ import annotations
@@ -40,11 +40,12 @@ class Region:
     contours
         Items of its Contour Sequence.
     images
-        SOP Instance UIDs that its contours name. If they name none, then the UIDs that the whole set names.
+        SOP Instance UIDs that the region's contours name. If they name none, then the UIDs that the whole
+        structure set names.
     frames_of_reference
         The region's own Frame of Reference UID. If it has none, then the UIDs of the whole set.
     made_from
-        SOP Instance UIDs of the objects that it was made from.
+        SOP Instance UIDs of the objects that the region was made from.
     """
 
     segment: Dataset
@@ -55,7 +56,7 @@ class Region:
 
 
 def read_regions(dataset: Dataset) -> dict[int, Region]:
-    """Return the regions of a structure set by their ROI Number, in its order."""
+    """Return ROI Number -> region of a structure set, in the set's order."""
     contours = {
         int(item.ReferencedROINumber): item.get("ContourSequence") or ()
         for item in dataset.get("ROIContourSequence") or ()

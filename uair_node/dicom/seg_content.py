@@ -1,7 +1,7 @@
 """Compare a returned SEG with our object of the same UID: the same UID may come with other content.
 
 An archive may rewrite headers and encode pixels anew. A viewer may save an edit under the UID of the object
-that it opened. Only segments and pixels distinguish the two cases.
+that it opened. Only segments and pixels distinguish these two situations.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def draws_the_same(sent: Dataset, ours: Path) -> bool:
 
 
 def _segments(dataset: Dataset) -> dict[int, Any]:
-    """Return the properties of each segment number that must be equal."""
+    """Return segment number -> the properties that must be equal in both SEGs."""
     return {
         int(segment.SegmentNumber): (
             str(segment.get("TrackingUID") or ""),

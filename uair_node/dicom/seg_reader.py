@@ -41,7 +41,7 @@ _BACKGROUND = Code("125040", "DCM", "Background")
 _OFF_GRID_VOXELS = 0.1
 """The largest distance of a frame's last pixel from a voxel's centre within the plane, in voxels.
 
-Rounded decimal strings cause less than 0.01 at 512 pixels. Resampled grids exceed the limit by far.
+Rounded decimal strings cause less than 0.01 voxels at 512 pixels. Resampled grids exceed the limit by far.
 """
 _OFF_SLICE = 0.5
 """The largest distance of a frame from its slice, in slice distances.
@@ -52,7 +52,7 @@ The gate accepts slightly uneven slices, and the affine has their mean distance 
 _MOST_SEGMENTS = 512
 """The largest number of segments of an object.
 
-A whole-body segmentation has about 120. Our labels end at 255.
+A whole-body segmentation has about 120 segments. Our labels end at 255.
 """
 
 
@@ -135,7 +135,7 @@ def _drawn_voxels(dataset: Dataset, volume: Volume, segments: Mapping[int, Datas
                 if total > MOST_VOXELS:
                     raise too_large(f"{MOST_VOXELS} voxels")
                 drawn.setdefault(number, []).append(placement.voxels(frame, mask))
-    # Segment by segment, so that only one segment is in memory twice.
+    # Join the arrays of one segment after another, so that only one segment is in memory twice.
     return {number: np.concatenate(drawn.pop(number)) for number in list(drawn)}
 
 
@@ -197,7 +197,7 @@ class _Placement:
         self._root = dataset
 
     def groups(self, frame: int) -> tuple[Dataset, Dataset]:
-        """Return a frame's own functional groups and the shared ones."""
+        """Return a frame's own functional groups and the shared functional groups."""
         return self._frames[frame] if self._frames else Dataset(), self._shared
 
     def voxels(self, frame: int, mask: _Mask) -> Voxels:
@@ -230,7 +230,7 @@ class _Placement:
         return np.ravel_multi_index(tuple(index), self._shape).astype(np.uint32)
 
     def _named_slice(self, groups: tuple[Dataset, Dataset]) -> int | None:
-        """Return the index of the slice that the frame was drawn on; None if it names no slice or several."""
+        """Return the index of the slice on which a frame was drawn; None if it names no slice or several."""
         named = set(_derived_from(groups[0])) or set(_derived_from(groups[1]))
         slices = {self._slice_of[uid] for uid in named if uid in self._slice_of}
         return slices.pop() if len(slices) == 1 else None

@@ -94,7 +94,7 @@ _REGIONS = {
     "AnatomicRegionSequence": "AnatomicRegionModifierSequence",
     "PrimaryAnatomicStructureSequence": "PrimaryAnatomicStructureModifierSequence",
 }
-"""Sequences that name a region -> the sequence in their items that names a part of it."""
+"""Sequence that names a region -> the sequence in its items that names a part of the region."""
 _STANDARD_SCHEMES = ("SCT", "SRT", "DCM", "FMA", "RADLEX", "UMLS", "NCIt")
 _SRT_NAMES = ("SNM3", "99SDM")
 """Older designators of the coding scheme SRT (PS3.16 8)."""
@@ -103,11 +103,12 @@ _SRT_NAMES = ("SNM3", "99SDM")
 def kind_of(segment: Dataset, organ: Organ) -> SegmentKind:
     """Return the structure of an item of the Segment Sequence (PS3.3 C.8.20.2), without its voxels.
 
-    1. The anatomic region: if it is neither `organ` nor a region around it, then it is another structure.
+    1. The anatomic region: if it is neither `organ` nor a region around `organ`, then the segment is another
+    structure.
     2. The coded property type: the organ, a lesion, or something else. If the modifier of type or region is a
     side or a part, then the segment is another structure: a part of the organ. If the modifier is a lesion,
     then the segment is a lesion.
-    3. If the type is unspecific ("Tissue"): the category, then the words of the label.
+    3. If the type is unspecific ("Tissue"), then the category decides, then the words of the label.
 
     Codes of a private scheme count as words: their meaning is read.
     """
@@ -159,7 +160,7 @@ def _label(segment: Dataset) -> str:
 
 
 def _kind_of_types(segment: Dataset, organ: Organ) -> SegmentKind:
-    """Return the structure of the first known property type; a lesion of the organ is a lesion."""
+    """Return the structure of the first known property type. Organ and lesion together mean a lesion."""
     kinds = [_kind_of_type(code, organ) for code in property_types(segment)]
     known = [kind for kind in kinds if kind is not SegmentKind.UNSPECIFIED]
     if known[:1] == [SegmentKind.ORGAN] and SegmentKind.LESION in known:

@@ -1,4 +1,4 @@
-"""Find the target of each segment of a returned SEG: the organ, a known lesion, a new one, or none.
+"""Find the target of each segment of a returned SEG: the organ, a known lesion, a new lesion, or none.
 
 Our Tracking UID decides first, then the code, then the words of the label (`uair_node.dicom.segment_kind`).
 If none of these decides, then the segment's position decides, in comparison with all candidates of the round.
@@ -27,12 +27,12 @@ Voxels = npt.NDArray[np.uint32]
 _ORGAN = 1
 _MOST_LESIONS = 254  # uint8: 0 background, 1 organ, 1 + n lesion n
 _ORGAN_DICE = 0.8
-"""An unspecified segment is the organ if its Dice overlap is at least this value.
+"""An unspecified segment is the organ if its Dice overlap with a candidate's organ is at least this value.
 
 A right lobe, two thirds of a liver, has a smaller overlap.
 """
 _LESION_SHARE = 0.5
-"""An unspecified segment is a lesion if both share at least this fraction of the smaller one's voxels.
+"""An unspecified segment is a known lesion if both share at least this fraction of the smaller volume.
 
 A vessel that runs through a lesion shares less.
 """
@@ -42,9 +42,9 @@ _PROOF_VOXELS = 100
 A lesion of a few voxels may be equal by chance.
 """
 _INSIDE_SHARE = 0.5
-"""The part of an unspecified segment that must lie in the organ for it to be a new lesion."""
+"""The least fraction of an unspecified segment in the organ if the segment is a new lesion."""
 _LARGEST_SHARE = 0.5
-"""The largest part of the organ that an unspecified segment may cover as a new lesion."""
+"""The largest fraction of the organ that an unspecified segment may cover as a new lesion."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,8 @@ class Targets:
     added
         Segments that are new lesions.
     unspecified
-        Segments of `added` that were recognised by their position, because code and name name no structure.
+        Segments of `added` that were recognised by their position. Neither their code nor their name shows a
+        structure.
     ignored
         Segments that show other structures.
     unrecognised
@@ -105,9 +106,9 @@ class Targets:
     outside
         Segments of `unrecognised` that are lesions by code or name, and lie outside of the organ.
     is_edit
-        Whether the object is an edit of a candidate. It has Tracking UIDs of the case, or names a candidate,
-        or holds a candidate's target voxel for voxel (at least 100 voxels). OHIF writes neither UID. Without
-        the last rule, its users could not delete a lesion.
+        Whether the object is an edit of a candidate. An edit has Tracking UIDs of the case, or names a
+        candidate, or holds a candidate's target voxel for voxel (at least 100 voxels). OHIF writes no
+        Tracking UID and no candidate's UID. Without the last rule, OHIF's users could not delete a lesion.
     """
 
     label_of_segment: Mapping[int, int]
@@ -191,7 +192,7 @@ class _Telling:
                     self._labels[number] = label
 
     def _take_by_place(self) -> None:
-        """Assign each remaining lesion to the most similar segment by Dice, the most similar pair first."""
+        """Assign the remaining segments to targets by Dice overlap, the most similar pair first."""
         found = [
             (dice, number, label)
             for number, kind in self._open()
@@ -286,7 +287,7 @@ class _SegmentOverlap:
         )
 
     def equals(self, label: int) -> bool:
-        """Return whether the voxels of `label` in some candidate are exactly these voxels."""
+        """Return whether a candidate's voxels of `label` are exactly the segment's voxels."""
         size = len(self._voxels)
         return any(
             shared[label] == size == sizes[label]
@@ -314,7 +315,7 @@ class _SegmentOverlap:
         return box
 
     def lies_in_organ(self, drawn_organ: Voxels) -> bool:
-        """Return whether the segment lies in the drawn or offered organ, and is only a part of it.
+        """Return whether the segment lies in the drawn or offered organ, and is only a part of this organ.
 
         The limits are `_INSIDE_SHARE` and `_LARGEST_SHARE`.
         """

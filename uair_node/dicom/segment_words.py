@@ -19,8 +19,8 @@ class SegmentKind(StrEnum):
     Attributes
     ----------
     PERHAPS_ORGAN
-        The label has the organ's name and unknown words. The position of its voxels decides whether it is the
-        organ. It is never a lesion.
+        The label has the organ's name and unknown words. The position of the segment's voxels decides
+        whether the segment is the organ. The segment is never a lesion.
     """
 
     ORGAN = "organ"
@@ -189,6 +189,6 @@ def _kind_beside_lesion(text: str, pattern: re.Pattern[str], organ: Organ) -> Se
 def _is_harmless(rest: str) -> bool:
     """Return whether the words beside the organ's name do not change its meaning.
 
-    The ending of a compound counts as a word.
+    The ending of a compound word with the organ's name counts as a word.
     """
     return all(_HARMLESS_WORDS.fullmatch(word) for word in rest.split())

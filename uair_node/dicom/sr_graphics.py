@@ -58,7 +58,8 @@ def _graphic_items(dataset: Dataset) -> Iterator[tuple[Dataset, _Group, str]]:
 
     A peer chooses the depth of the tree, which could exceed the limit of recursion.
 
-    Each graphic comes with its group, and with the unit of the number that was inferred from it.
+    Each graphic comes with its measurement group. It also comes with the unit of the number (NUM) that was
+    inferred from the graphic.
     """
     count = 0
     pending: list[tuple[Dataset, _Group | None, str]] = [

@@ -95,7 +95,7 @@ class Stack:
 def build_stack(headers: Sequence[SliceHeader]) -> Stack:
     """Sort slices of one orientation and one pixel spacing along their normal.
 
-    Equal positions keep the order of their SOP Instance UIDs, so that the result does not depend on the
+    Slices at equal positions have the order of their SOP Instance UIDs. So the result does not depend on the
     order of arrival.
 
     Raises
@@ -140,8 +140,9 @@ class EvenGrid:
 def fit_even_grid(stack: Stack) -> EvenGrid:
     """Fit an even grid to a stack of at least two slices at different positions.
 
-    Each distance is divided by the usual spacing and rounded to a whole number, at least 1. The usual spacing
-    is the mean of the ordinary distances. So rounded positions do not lead to a wrong count in wide gaps.
+    Each distance of neighbours is divided by the usual spacing and rounded to a whole number, at least 1. The
+    usual spacing is the mean of the ordinary distances. So rounded positions do not lead to a wrong count in
+    wide gaps.
     """
     distances = stack.distances_mm
     usual = float(distances[distances < 1.5 * np.median(distances)].mean())

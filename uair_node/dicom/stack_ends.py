@@ -1,7 +1,7 @@
 """Warn if a stack may lack slices at an end, where a missing slice leaves no gap.
 
-The functions take header records. The count does not prove a fault. So the case gets a warning and is not
-refused.
+The functions take header records. The number of slices does not prove a fault. So the case gets a warning and
+is not refused.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Check without parsing values that a DICOM file is complete and within limits.
+"""Check, without parsing values, that a DICOM file is complete and within limits.
 
 A parser that builds objects needs about 0.1 ms for each sequence item, and recursion for each level. The
 check of this module needs a few microseconds for each element, so it runs before any parser.
@@ -25,7 +25,7 @@ from dicom_config.errors import InputError
 MOST_ITEMS = 16_000
 """The largest number of sequence items of a file, at all levels.
 
-An Enhanced CT of 1000 frames has about 12,000.
+An Enhanced CT of 1000 frames has about 12,000 items.
 """
 MOST_ELEMENTS = 100_000
 DEEPEST = 64
@@ -60,7 +60,7 @@ def require_bounded(file: bytes) -> None:
 def is_whole(file: bytes) -> bool:
     """Return whether a DICOM file ends where its last element ends.
 
-    It raises the errors of `require_bounded`.
+    The function raises the errors of `require_bounded`.
     """
     return _walk(file)
 
@@ -82,7 +82,7 @@ def inflated_size(data: bytes | memoryview, most: int) -> int:
 
 
 def plain_file(file: bytes) -> bytes:
-    """Return a DICOM file with its data set inflated, so that it is inflated only once.
+    """Return a DICOM file with its data set inflated, so that no other code inflates the data set again.
 
     A file that is not deflated, or that is damaged, is returned unchanged.
 
@@ -154,7 +154,7 @@ def _read_meta(file: bytes) -> _Meta:
 
 @dataclass(frozen=True)
 class _Open:
-    """A sequence or item that the walk is inside of. `end` is None if a delimiter ends it."""
+    """A sequence or item around the walk's present place. `end` is None if a delimiter ends the element."""
 
     end: int | None
     explicit: bool

@@ -65,7 +65,7 @@ class Volume:
     affine
         4x4, maps the voxel index (k, j, i, 1) to LPS millimetres.
     frame_of_reference_uid
-        The series' own Frame of Reference UID, or the assumed one.
+        The series' own Frame of Reference UID, or the assumed UID.
     slices
         The source of each slice, in the order of axis 0.
     assumed
@@ -122,7 +122,7 @@ class CanonicalVolume:
     affine
         4x4, maps the canonical voxel index (k, j, i, 1) to LPS millimetres.
     transpose, flips
-        The steps from the source grid to this one: `transpose` the axes, then flip along the axes `flips`.
+        The steps from the source grid to the canonical grid: `transpose` all axes, then flip axes `flips`.
     profile
         The modality profile of the series.
     """
@@ -174,12 +174,13 @@ def read_series(paths: Sequence[Path], known: Sequence[ModalityProfile] = _ALL) 
     """Read the files of one series, in any order.
 
     If the profile has Hounsfield units, then values are rounded and clipped to int16. Otherwise they are the
-    scanner's values, rescaled if the header has slope and intercept. Padding becomes the profile's value.
+    scanner's values, rescaled if the header has slope and intercept. Padding gets the value `outside` of the
+    profile.
 
     Parameters
     ----------
     known
-        Modality profiles (`IntakeSection.known`). The volume gets the first one that fits.
+        Modality profiles (`IntakeSection.known`). The volume gets the first profile that fits.
 
     Raises
     ------

@@ -47,7 +47,7 @@ class Report:
 
 
 ReportHandler = Callable[[str, Report], None]
-"""A function of the peer's AE title and its report. It returns after the report is recorded."""
+"""A function that gets the peer's AE title and report. It returns after the report is recorded."""
 
 
 def request_commitment(

@@ -42,14 +42,14 @@ It returns whether the object was sent before.
 
 
 def first_time(_instance: OutgoingInstance) -> bool:
-    """Replace `Announce` if there is no outbox. Every object counts as sent for the first time."""
+    """Return False: without an outbox, every object counts as sent for the first time."""
     return False
 
 
 def result_of(
     instance: OutgoingInstance, verdict: DeliveryVerdict, reason: str, *, sent_before: bool
 ) -> SendResult:
-    """Return the result for an answer. A duplicate counts as confirmed if the object was sent before."""
+    """Return the result for a verdict. A duplicate counts as confirmed if the object was sent before."""
     if verdict != DeliveryVerdict.DUPLICATE:
         return SendResult(instance.key, verdict, reason)
     if sent_before:
@@ -100,7 +100,7 @@ def result_deleted() -> InputError:
 
 
 def duplicate_uid() -> InputError:
-    """Return the error of an object if the peer has its UID, although this delivery never sent the object."""
+    """Return the error of an object whose UID the peer already has, although this delivery never sent it."""
     return InputError(
         "duplicate-uid",
         "The destination holds an object of this UID that this delivery never sent (status 0111).",

@@ -30,7 +30,7 @@ def serve_as_storage(association: Association) -> None:
     """Make pynetdicom serve SOP classes that are not in its own table as storage classes.
 
     pynetdicom finds the service of a class by the negotiation items for SOP classes (PS3.7 D.3.3.6).
-    Otherwise it uses its own table.
+    Without such items, it uses its own table.
     """
     for context in association.accepted_contexts:
         sop_class = str(context.abstract_syntax)

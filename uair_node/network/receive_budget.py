@@ -17,7 +17,7 @@ class ReceiveBudget:
     """The budget, with the number of bytes that each association holds.
 
     If no other association holds bytes, then an association may exceed the budget. So an instance that is
-    larger than the budget can arrive if it is the only one at that time.
+    larger than the budget can arrive if no other association holds bytes at that time.
 
     Parameters
     ----------
@@ -54,7 +54,7 @@ class ReceiveBudget:
 
 
 class IncomingDataSet(BytesIO):
-    """The data set of a message during its receipt. If the budget is exceeded, then its bytes are dropped.
+    """The data set of a message during its receipt. If the budget is exceeded, then all bytes are dropped.
 
     Attributes
     ----------
@@ -92,6 +92,6 @@ class IncomingDataSet(BytesIO):
         return True
 
     def give_back(self) -> None:
-        """Release the bytes of the data set. The caller calls this after it answered the message."""
+        """Release the bytes of the data set. The caller calls this after its response to the message."""
         size, self._size = self._size, 0
         self._budget.give_back(self._association, size)

@@ -1,8 +1,9 @@
 """Keep the responses of a peer for the thread that waits for them.
 
 An association of pynetdicom has a thread that serves requests of the peer. This thread pauses while another
-thread sends a request and waits for the response. After a response, it may pause too late. Then it takes the
-next response from the queue and drops it, and the waiting thread gets nothing until its time limit.
+thread sends a request and waits for the response. After a response, the serving thread may pause too late.
+Then the serving thread takes the next response from the queue and drops this response. The waiting thread
+gets nothing until its time limit.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Find a patient's final segmentations of ours, and a study's segmentations of another system, in an archive.
+"""Find in an archive our final segmentations of a patient, and another system's segmentations of a study.
 
-The search uses C-FIND or QIDO-RS, and the retrieval uses C-GET or WADO-RS. An archive may return too many
-objects. So each retrieved object must have the Patient ID of the search.
+The search uses C-FIND or QIDO-RS, and the retrieval uses C-GET or WADO-RS. An archive may return more objects
+than the search requests. So each retrieved object must have the Patient ID of the search.
 """
 
 from __future__ import annotations

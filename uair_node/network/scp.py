@@ -47,7 +47,7 @@ Our limit is in `_Places`.
 """
 
 _TIMES_IN_MEMORY = 2
-"""Copies of an inflated data set in memory during its filing: the whole data set, and the read values."""
+"""Copies of an inflated data set in memory while it is stored: the data set, and the read values."""
 
 _STOP_GRACE_S = 5.0
 """Seconds for which `DicomListener.stop` waits until associations end by themselves."""
@@ -120,10 +120,10 @@ def _asked_nobody(_calling_ae: str, _report: Report) -> None:
 class DicomListener:
     """Storage and Verification SCP, with an AE title for each verb.
 
-    The listener rejects an association with reason 7 if the called AE title is not ours. It rejects with
-    reason 3 if no allow rule admits the calling AE title, address and certificate for the verb. If there are
-    too many associations for too long, then the rejection is transient. With `NodeSection.tls`, the listener
-    closes a connection without TLS before an association.
+    The listener rejects an association with reason 7 if the called AE title is not ours. The reason is 3 if
+    no allow rule admits the calling AE title, address and certificate for the verb. If there are too many
+    associations for too long, then the rejection is transient. With `NodeSection.tls`, the listener closes a
+    connection without TLS before an association.
 
     Parameters
     ----------
@@ -187,7 +187,7 @@ class DicomListener:
                 server_class=Server,
                 settings=self._settings,
                 refused=self._metrics.refused,
-                # Each association gets its own contexts later. If that fails, then it cannot store instances.
+                # Each association gets its own contexts later. If that fails, it cannot store instances.
                 contexts=[build_context(Verification)],
                 evt_handlers=[
                     (evt.EVT_REQUESTED, self._on_requested),
@@ -315,7 +315,7 @@ class DicomListener:
 def _inflated_size(event: Event, limit: int) -> int:
     """Return the size in bytes of a deflated data set (PS3.5 A.5) after inflation.
 
-    It is 0 if the data set cannot be inflated.
+    The result is 0 if the data set cannot be inflated.
     """
     data = event.request.DataSet.getbuffer()
     if data.nbytes > limit or event.context.transfer_syntax != DeflatedExplicitVRLittleEndian:

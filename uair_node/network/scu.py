@@ -31,7 +31,7 @@ from uair_node.network.tls import client_context
 def send(
     destination: Destination, instances: Sequence[OutgoingInstance], announce: Announce = first_time
 ) -> Iterator[SendResult]:
-    """Send objects over a single association. Call `announce` before each, and yield each result at once.
+    """Send objects over a single association. Call `announce` before each object. Yield each result at once.
 
     Raises
     ------
@@ -67,7 +67,7 @@ def echo(destination: Destination) -> None:
 
 
 def refused_classes(destination: Destination, sop_classes: Sequence[str]) -> list[str]:
-    """Verify a destination with C-ECHO. Return the names of the SOP classes that it does not accept.
+    """Verify a destination with C-ECHO. Return the names of the SOP classes that the peer refuses.
 
     Raises
     ------
@@ -104,7 +104,7 @@ def associate(
     entity.connection_timeout = entity.acse_timeout = entity.dimse_timeout = destination.timeout_s
     entity.network_timeout = destination.timeout_s
     # Every SCP supports Verification. So the association is accepted even if the peer refuses all other
-    # classes. In this way, a refused SOP class differs from an unreachable peer.
+    # classes. In this way, we can distinguish a refused SOP class from an unreachable peer.
     for sop_class in {*sop_classes, Verification}:
         entity.add_requested_context(sop_class, list(SENT_TRANSFER_SYNTAXES))
     for sop_class in retrieved:

@@ -39,7 +39,7 @@ _STATUS_OF_TYPE: tuple[tuple[type[Exception], StoreStatus], ...] = (
 
 
 def store_status(error: Exception) -> StoreStatus:
-    """Return the status of the response to a handler's error. It is never success."""
+    """Return the status of the response to a handler's error. This status is never success."""
     if isinstance(error, UairError) and error.code in _STATUS_OF_CODE:
         return _STATUS_OF_CODE[error.code]
     return next(status for kind, status in _STATUS_OF_TYPE if isinstance(error, kind))

@@ -91,7 +91,8 @@ def certificate_names(connection: object) -> frozenset[str]:
     """Return all names in the peer's verified certificate; empty if it sent no certificate.
 
     Allow rules refer to certificates by these names. They are the subject's CNs, and the DNS, URI and IP
-    entries of its alternative names, each with its type. Another name is ``sha256:`` with the fingerprint.
+    entries of its alternative names, each with its type. A further name is ``sha256:`` with the
+    certificate's fingerprint.
     """
     if not isinstance(connection, ssl.SSLSocket):
         return frozenset()
@@ -103,7 +104,7 @@ def certificate_names(connection: object) -> frozenset[str]:
 
 
 def certificate_end(path: Path) -> datetime:
-    """Return the time at which the first certificate of a PEM file expires."""
+    """Return the earliest time at which a certificate of a PEM file expires."""
     return min(
         certificate.not_valid_after_utc for certificate in x509.load_pem_x509_certificates(path.read_bytes())
     )
@@ -151,13 +152,13 @@ def require_tls(connection: socket.socket) -> None:
 
 
 def hung_up(error: OSError) -> bool:
-    """Return whether the error is a connection that the peer closed without a reason."""
+    """Return whether the error means that the peer closed the connection without a reason."""
     cut = isinstance(error, ClosedError | ConnectionError | ssl.SSLEOFError)
     return cut or (isinstance(error, ssl.SSLError) and (error.reason or "").startswith(_CUT_OFF))
 
 
 def why_sender_failed(error: Exception) -> str:
-    """Return the reason why TLS with a sender failed. It says whose certificate is the cause.
+    """Return the reason why TLS with a sender failed. The text says whose certificate is the cause.
 
     The reason contains no data of the peer.
     """
@@ -171,7 +172,7 @@ def why_sender_failed(error: Exception) -> str:
 
 
 def why_peer_failed(error: Exception) -> str:
-    """Return the reason why TLS with a destination failed. It says whose certificate is the cause."""
+    """Return the reason why TLS with a destination failed. The text says whose certificate is the cause."""
     reason = (isinstance(error, ssl.SSLError) and error.reason) or ""
     if reason in _PLAIN:
         return f"it does not speak TLS at this port ({_plain_words(reason)})"
@@ -207,7 +208,7 @@ def _plain_words(reason: str) -> str:
 
 
 class ListenerTls:
-    """The listener's TLS context. It reads a changed CRL again, since CAs publish a new CRL every few days.
+    """The listener's TLS context. A changed CRL is read again, since CAs publish a new CRL every few days.
 
     If a new CRL cannot be used, then a warning is logged, and the previous CRL is used until it expires.
 
@@ -223,7 +224,7 @@ class ListenerTls:
         self._context = server_context(section)
 
     def current(self) -> ssl.SSLContext:
-        """Return the context for a new connection. It is thread-safe."""
+        """Return the context for a new connection. The method is thread-safe."""
         stamp = self._stamp()
         if stamp != self._seen:
             self._seen = stamp

@@ -35,7 +35,7 @@ An A-ASSOCIATE-RQ is much shorter.
 """
 
 _MOST_CONNECTIONS = 400
-"""The most open connections, including waiting ones. `select` cannot watch file descriptors above 1023."""
+"""The most open connections, also waiting connections. `select` cannot watch file descriptors above 1023."""
 
 
 _MOST_OF_AN_ADDRESS = 100
@@ -108,7 +108,7 @@ class GuardedSocket(AssociationSocket):
         Before, the peer had `request_time_s` seconds for the association request.
         """
         if self.socket is None:
-            return  # the peer closed the connection while it waited
+            return  # the peer closed the connection while the peer waited
         cast(socket.socket, self.socket).settimeout(self._settings.idle_timeout_s)
         self._deadline = time.monotonic() + self._settings.association_timeout_s
         self.assoc.dul._idle_timer.restart()  # the peer was idle only because we let it wait for a place
@@ -139,7 +139,7 @@ class _Handler(RequestHandler):
 
     def _create_association(self) -> Association:
         association = super()._create_association()
-        association.dul.event_queue.get_nowait()  # the event "connected"; the guarded socket sends it again
+        association.dul.event_queue.get_nowait()  # "connected": the guarded socket repeats this event
         guarded_socket = GuardedSocket(association, self.request, self.server.settings)
         guarded_socket.wait_for(wait_instead_of_polling(association, self.server.budget))
         association.dul.socket = guarded_socket
@@ -239,7 +239,7 @@ class Server(ThreadedAssociationServer):
 
 
 def request_time_s(settings: NodeSection) -> float:
-    """Return the longest time in seconds for a peer to request an association."""
+    """Return the longest time in seconds that a peer may take to request an association."""
     return min(_REQUEST_S, settings.idle_timeout_s)
 
 

@@ -1,9 +1,9 @@
 """Let the two threads of a pynetdicom association wait for events instead of polling.
 
 One thread moves PDUs, and the other thread serves DIMSE messages. In pynetdicom, each thread polls the other
-thread every millisecond. So a C-STORE waits three times, and an idle association wakes up two thousand times
-a second. With this module, a thread that puts an item into a queue wakes up the other thread. This module
-does not interpret messages.
+thread every millisecond. So a C-STORE waits three times, and the threads of an idle association wake up two
+thousand times a second. With this module, a thread that puts an item into a queue wakes up the other
+thread. This module does not interpret messages.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Wake:
     def wait(self, connection: socket.socket) -> None:
         """Return when there are bytes to read or a message to send, or after `_MOMENT_S`.
 
-        A message to send becomes an event at once. Otherwise the thread would sleep before it handles it.
+        A message to send becomes an event at once. Otherwise the thread would first sleep.
         """
         dul = self._association.dul
         if dul.state_machine.current_state != _DATA_TRANSFER:
@@ -137,7 +137,7 @@ class _ToPeer(queue.Queue[Any]):
 class _ToUser(queue.Queue[Any]):
     """Requests of the peer to open, release or abort the association.
 
-    A release or an abort wakes up the thread of messages.
+    A release or an abort wakes up the thread that serves messages.
     """
 
     def __init__(self, messages: DIMSEServiceProvider) -> None:

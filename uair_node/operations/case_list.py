@@ -29,7 +29,7 @@ _COLUMNS: Mapping[str, Sequence[Any]] = {
     "round": (_NEWEST_ROUND,),
     "why": (Case.code,),
 }
-"""Name of an order -> the SQL columns that it compares first. Ties are sorted by case number."""
+"""Name of an order -> the SQL columns that are compared first. Equal cases are sorted by case number."""
 
 
 @dataclass(frozen=True)

@@ -54,7 +54,7 @@ class LesionTally:
 def tally_lesions(case: Case, answers: Sequence[Selection]) -> LesionTally | None:
     """Count the lesions of an accepted case.
 
-    Return None if the case has no final segmentation yet, or if it started from another system's
+    Return None if the case has no final segmentation yet, or if the case started from another system's
     segmentation.
 
     Parameters

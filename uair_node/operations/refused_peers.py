@@ -66,14 +66,14 @@ _UNKNOWN = Explanation("The peer was refused.", "The node's log says why.")
 
 
 def explain(outcome: str) -> Explanation:
-    """Return the meaning of a reason. If this version does not have the reason, the text is general."""
+    """Return the meaning of a reason. If this version does not know the reason, the text is general."""
     return EXPLANATIONS.get(outcome, _UNKNOWN)
 
 
 def newest_refused(session: Session, *, limit: int, within: timedelta | None = None) -> Sequence[RefusedPeer]:
-    """Return at most `limit` peers that were refused `within` the last time, the newest first.
+    """Return at most `limit` refused peers, the newest first.
 
-    None for `within` means any time.
+    The last refusal of each peer is not older than `within`. None for `within` means any time.
     """
     query = select(RefusedPeer).order_by(RefusedPeer.last_at.desc(), RefusedPeer.id.desc()).limit(limit)
     if within is not None:

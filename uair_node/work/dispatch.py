@@ -1,4 +1,4 @@
-"""Send the ids of due work items to the queues, by task name.
+"""Send the ids of due work items to the queues, in messages that name the task.
 
 This module does not import the workers.
 """

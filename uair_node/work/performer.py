@@ -87,8 +87,8 @@ def perform(context: Context, item_id: int, job: Job, *, kind: WorkKind | None =
     Parameters
     ----------
     kind
-        The kind of work in the message; None: any kind. If the item has another kind, then it is not
-        performed, because the database was restored after the message was sent.
+        The kind of work in the message; None: any kind. If the item has another kind, then the database was
+        restored after the message was sent. Then the item is not performed.
     """
     claim = _claim(context, item_id, kind)
     if claim is None:
@@ -113,7 +113,7 @@ def _perform(context: Context, claim: Claim, job: Job) -> None:
 
 
 def describe_error(error: Exception) -> str:
-    """Return a description of an error, for a library's exception only its type and place.
+    """Return a description of an error. For a library's exception, it has only type and place.
 
     The text of a library's exception may quote a DICOM header.
     """
@@ -214,7 +214,7 @@ def _give_up(session: Session, item: WorkItem, cause: str, *, times: int, code: 
 
 
 def _do_without(item: WorkItem, cause: str) -> None:
-    """Close a dispensable item, such as pictures or notices. The reader can still pick a candidate."""
+    """Close an item of dispensable work, such as pictures. The reader can still pick a candidate."""
     log.error("%s %s given up: %s", item.kind, item.subject, cause)
     work_items.close(item)
     item.cause = cause

@@ -1,4 +1,4 @@
-"""Get from the broker the number of waiting messages and of consumers, and compare the queues' arguments.
+"""Get the numbers of waiting messages and consumers from the broker, and compare the queues' arguments.
 
 This module uses AMQP and does not use cases. The due work is in the database, not in the queues.
 """
@@ -21,7 +21,7 @@ CONNECT_S = 4.0
 class QueueView:
     """A queue's numbers of waiting messages and consumers.
 
-    `mismatch` is the broker's text about an argument that differs from our configuration; empty without one.
+    `mismatch` is the broker's text about an argument that differs from our configuration; else empty.
     """
 
     name: str

@@ -50,7 +50,7 @@ def open_service(
 
 
 def _require_own_folder(context: Context) -> None:
-    """Check that the data folder belongs to the database. If not, then close the database's connections."""
+    """Check that the data folder belongs to the database. Otherwise close the database's connections."""
     try:
         require_same_folder(context.database, context.store)
     except BaseException:

@@ -3,7 +3,7 @@
 The messages in ``uair.gpu`` and ``uair.io`` contain work item ids. A message that was delivered too often
 goes to the dead-letter queue ``<queue>.XQ``. With RabbitMQ, the queues are quorum queues, always with
 delivery limit and dead-letter exchange. Without a broker URL, the messages are files in the data folder
-(kombu's filesystem transport). The tasks are the same, in several processes, without a server.
+(kombu's filesystem transport). Then the same tasks run in several processes, without a server.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The checks of `uair check`. Each finding names the fault and the remedy.
 
-Checks run in parallel. So several peers that do not answer need no more time than one. The entry point group
-``uair.checks`` has the checks that need the workers' code (weights, device).
+Checks run in parallel. So several peers that do not answer need no more time than one such peer. The entry
+point group ``uair.checks`` has the checks that need the workers' code (weights, device).
 """
 
 from __future__ import annotations

@@ -177,7 +177,7 @@ def check_destinations(settings: Settings) -> Iterable[Finding]:
 
 
 def _wants_tls(destination: Destination, error: UairError) -> bool:
-    """Return whether a destination without TLS settings failed with `error` because it needs TLS."""
+    """Return whether a destination without TLS settings failed with `error` because the peer needs TLS."""
     plain = destination.tls is None and error.code in ("peer-unreachable", "peer-aborted")
     return plain and speaks_tls(destination.host, destination.port)
 

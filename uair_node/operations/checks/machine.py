@@ -16,7 +16,7 @@ from uair_node.storage.object_store import ObjectStore
 _AMPLE = 4
 """If the free space is less than this multiple of `intake.min_free_bytes`, then the check warns.
 
-C-STORE is not refused yet.
+At this limit, C-STORE is not refused yet.
 """
 
 

@@ -117,7 +117,7 @@ def _standing_still(connection: Connection) -> Iterable[Finding]:
 
 
 def check_broker(settings: Settings) -> Iterable[Finding]:
-    """Check that the broker answers. Its queues need our arguments, consumers and no dead letters."""
+    """Check that the broker answers. Its queues must have our arguments, consumers and no dead letters."""
     if settings.embedded:
         yield good("broker", "none needed (embedded mode)")
         for queue in _unserved(settings).values():

@@ -34,7 +34,7 @@ _YEAR_0 = (1980, 1, 1, 0, 0, 0)
 def export_case(context: Context, case_id: int, target: Path, *, actor: str) -> int:
     """Write a case to a zip file that only its owner can read. Return the number of its files.
 
-    Every export adds a row to the record of accesses, even if it is refused. The file appears after the row.
+    Every export, even if refused, adds a row to the record of accesses. The file appears after this row.
 
     Raises
     ------

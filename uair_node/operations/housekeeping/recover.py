@@ -41,7 +41,7 @@ class UnknownAnswer:
 
 @dataclass
 class Recovery:
-    """The actions and findings of `recover`.
+    """The actions of `recover`, and the faults that it found.
 
     Attributes
     ----------
@@ -64,7 +64,7 @@ class Recovery:
 def recover(context: Context) -> Recovery:
     """Register received files that have no row in the database. No node may run at the same time.
 
-    An interrupted recovery can be started again. Files that it has registered are then skipped.
+    An interrupted recovery can be started again. Files that are already registered are skipped.
     """
     done = Recovery()
     images: list[Arrival] = []

@@ -229,7 +229,7 @@ def _paths(context: Context, session: Session, case: Case) -> list[Path]:
 
 
 def _has_results(session: Session, case: Case) -> bool:
-    """Return whether results have files. A note may be written after the case's other files are deleted."""
+    """Return whether results have files. A rejection note may be written after other files are deleted."""
     kept = select(Result.id).join(Result.round).where(Round.case_id == case.id, Result.path != "")
     return session.scalar(kept.limit(1)) is not None
 
@@ -373,7 +373,7 @@ def _sweep(context: Context, now: datetime, released: set[str]) -> None:
 
 
 def _named_folders(session: Session, cases: Select[int]) -> set[str]:
-    """Return the folders of claims that rows of `cases` name, or that contain a named file."""
+    """Return the folders that rows of `cases` name, or that contain a file that these rows name."""
     of_rounds = Round.case_id.in_(cases)
     folders = set(session.scalars(select(Round.artifacts).where(Round.artifacts != "", of_rounds)))
     results = select(Result.path).join(Result.round).where(Result.path != "", of_rounds)

@@ -220,7 +220,7 @@ _READERS = (_cases, _work, _deliveries, _selections, _model, _stages)
 def _senders(session: Session, settings: Settings) -> list[Metric]:
     """Return the metric with the time of each sender's last instance.
 
-    If an allow rule names a sender without an instance, then its value is 0.
+    If an allow rule names a sender without an instance, then the sender's value is 0.
     """
     expected = {
         title: 0.0 for rule in settings.node.allow if Verb.STORE in rule.verbs for title in rule.calling_ae

@@ -16,7 +16,7 @@ _PATIENCE_S = 2.0
 
 
 class Readiness:
-    """Quick checks of database and disk. If the database does not answer in time, then it is not good.
+    """Quick checks of database and disk. If the database does not answer in time, then its check fails.
 
     Parameters
     ----------

@@ -54,7 +54,7 @@ def _add_reasons(session: Session, counts: Mapping[Refusal, int], now: datetime)
 def _add_peers(session: Session, counts: Mapping[Refusal, int], now: datetime) -> None:
     """Add the counts to the rows of peers, and delete the oldest rows above a limit.
 
-    The caller holds the rows of the reasons, which also lock the rows of peers.
+    The caller has locked the rows of the reasons. These locks also protect the rows of peers.
     """
     for refusal, count in sorted(counts.items()):
         if not refusal.address:

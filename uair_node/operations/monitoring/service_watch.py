@@ -1,4 +1,4 @@
-"""Watch the own process: report to systemd that it works, and end it if a part hangs."""
+"""Watch this process: report to systemd that the process works, and end it if a part hangs."""
 
 from __future__ import annotations
 
