@@ -61,12 +61,12 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Started:
-    """The outcome of a `Start`: its reference, or the reason why it cannot be used.
+    """The outcome of a `Start`: the reference, or the reason why the segmentation cannot be used.
 
     Attributes
     ----------
     own_mm
-        Label value -> radius in mm of the model's own mean, without the start.
+        Label value -> radius in mm of the model's own mean, without the other system's segmentation.
     """
 
     selection_id: int
@@ -241,7 +241,8 @@ class Computer:
     def _content_digest(self, task: Task, candidates: Sequence[StoredCandidate]) -> str:
         """Return a SHA-256 of all inputs and results on which the round's objects depend.
 
-        The round stores it. So pages and final objects of a later version still name these candidates.
+        The round stores the digest. So pages and final objects that a later version writes still refer to
+        these candidates.
         """
         settings = self._context.settings
         facts = (
@@ -280,7 +281,7 @@ class Computer:
 
 
 def _record_start(session: Session, case: Case, round_: Round, held: Selection | None, done: _Done) -> None:
-    """Record the outcome of a start in its object's row. The row answers round 0."""
+    """Record the outcome of a start in the row of its object. The row counts as the answer to round 0."""
     if held is None or done.started is None:
         return
     refusal, reference = done.started.refusal, done.started.reference

@@ -37,7 +37,7 @@ class Start:
 
 @dataclass(frozen=True)
 class Task:
-    """The inputs of a round, read in one transaction. `parent` names the selection that started it."""
+    """The inputs of a round, read in one transaction. `parent` names the selection that started the round."""
 
     case_id: int
     round_id: int
@@ -88,7 +88,7 @@ def begin(context: Context, claim: Claim) -> Task:
         series = [instance.path for instance in case.instances]
         prior = _preference_of(prior_of(session, preference, case, round_, earlier=earlier))
         kept = held_start(session, case) if round_.number == 1 else None
-    # Files are fetched outside of the transaction, because it locks the case, and on SQLite the database.
+    # Files are fetched after the transaction, which locks the case, and on SQLite the whole database.
     offered = None
     if previous and started_by:
         offered = store.fetch(started_by.artifact or f"{previous.artifacts}/{CANDIDATES_FILE}")
@@ -110,7 +110,7 @@ def begin(context: Context, claim: Claim) -> Task:
 
 
 def feedback_of(task: Task) -> engines.Feedback:
-    """Return the reader's answer for the engine. An edit replaces candidate 1."""
+    """Return the reader's answer for the engine. An edit is a pick of candidate 1, which it replaced."""
     if task.answer is None or task.answer.k is None:
         return engines.Feedback(rejected_all=True)
     if task.edited:
@@ -137,9 +137,9 @@ def unsaid(marks: Marks, state: RoundState) -> frozenset[int]:
 
 
 def _earlier(context: Context, claim: Claim) -> int | None:
-    """Return the id of the patient's earlier case; None without such a case.
+    """Return the id of the patient's last earlier case; None without an earlier case.
 
-    It is also None if the site does not use earlier cases.
+    The result is also None if the site does not use earlier cases.
     """
     if claim.case_id is None or not context.settings.results.follow_up:
         return None

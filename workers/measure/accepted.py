@@ -89,7 +89,7 @@ def measure_accepted(
 def _earlier(
     context: Context, claim: Claim, header: Dataset, day: date
 ) -> tuple[Sequence[Prior], Scan] | None:
-    """Return the patient's earlier studies and the scan of the last study, from the database or the archive.
+    """Return the patient's earlier studies, and the scan of the last of them, from database or archive.
 
     If the archive cannot be reached, then the job is tried again. After the last attempt, the accepted result
     is sent without the comparison.
@@ -120,7 +120,7 @@ def _compared(
     priors, scan = earlier
     try:
         return compare(volume, labels, priors[-1], scan)
-    except RuntimeError as error:  # from SimpleITK; its text names SimpleITK's files
+    except RuntimeError as error:  # from SimpleITK; the text of the error names source files of SimpleITK
         log.warning("not compared with the study before: registration fails (%s)", type(error).__name__)
         return None
 
@@ -154,7 +154,7 @@ def _aligned(now: Scan, then: Scan) -> Alignment | None:
 
 
 def _with_unseen(groups: Sequence[Group], brought: Labels, then: Labels) -> tuple[Group, ...]:
-    """Add earlier lesions that lie outside this scan, or became too small by resampling, as vanished."""
+    """Add the earlier lesions that are outside this scan, or lost by resampling, as vanished lesions."""
     missing = set(label_values(then)) - set(label_values(brought)) - {1}
     return (*groups, *(Group(Fate.VANISHED, (), (value - 1,)) for value in sorted(missing)))
 

@@ -67,9 +67,10 @@ def archived_prior(context: Context, header: Dataset, today: date) -> tuple[Prio
 
 
 def scan_of(segmentation: Dataset) -> Scan:
-    """Return the label volume of a segmentation of ours, on its own slices turned to the canonical grid.
+    """Return the label volume of a segmentation that the node wrote, with canonical axes.
 
-    The labels of the segments contain the numbers of lesions (`Lesion 3`). The liver's label has no number.
+    The slices of the segmentation are kept. A lesion's segment label contains its number (`Lesion 3`). The
+    liver's segment label has no number.
     """
     volume = Segmentation.from_dataset(segmentation).get_volume(combine_segments=False)
     turned = volume.to_patient_orientation(_CANONICAL)

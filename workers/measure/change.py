@@ -1,4 +1,4 @@
-"""Turn matched lesions into the report's changes: identities, sums of targets, response categories."""
+"""Turn matched lesions into the report's changes: identities, sums of target lesions, response categories."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from uair_node.results.priors import Prior
 from workers.measure.matching import Group
 
 NEW_MM = 5.0
-"""A new lesion shorter than this, in mm, is reported but does not count for a category.
+"""A new lesion shorter than this, in mm, is reported, but does not count for the response category.
 
-It may be caused by a change of technique.
+A change of technique may have caused it.
 """
 
 
@@ -36,15 +36,15 @@ class Identity:
 
 
 def identities(own: Mapping[int, Identity], groups: Sequence[Group], before: Findings) -> dict[int, Identity]:
-    """Return the identity of each lesion of this study. Lesions of the earlier study keep theirs.
+    """Return the identity of each lesion of this study. A matched lesion keeps its earlier identity.
 
-    If a lesion split, then its matched part keeps the identity. If lesions merged, then the matched lesion's
-    identity is kept.
+    If a lesion split, then its matched piece keeps the identity. If lesions merged, then the identity of the
+    matched earlier lesion is kept.
 
     Parameters
     ----------
     own
-        Number -> the identity of a lesion that only this study has.
+        Lesion number -> the identity of this lesion if no earlier lesion matches.
     """
     earlier = {lesion.number: Identity(lesion.tracking_uid, lesion.tracking_id) for lesion in before.lesions}
     found = dict(own)
@@ -102,13 +102,16 @@ def follow_up_of(
 
 
 def _targets(priors: Sequence[Prior]) -> tuple[str, ...]:
-    """Return the targets that were chosen at baseline, the first of the earlier studies."""
+    """Return the target lesions that were chosen at baseline, the first of the earlier studies."""
     last = priors[-1].findings.follow_up
     return last.targets if last else choose_targets(_lengths(priors[-1].findings))
 
 
 def _earlier_points(priors: Sequence[Prior]) -> tuple[TimePoint, ...]:
-    """Return the earlier time points: those in the record of the last study, else this study alone."""
+    """Return the earlier time points, from the record of the last earlier study.
+
+    If the record has no follow-up, then the last earlier study is the only time point.
+    """
     last = priors[-1]
     if last.findings.follow_up:
         return last.findings.follow_up.points
@@ -125,7 +128,7 @@ def _measured(findings: Findings) -> dict[str, tuple[float, float]]:
 
 
 def _current(links: Sequence[Link]) -> dict[str, tuple[float, float]]:
-    """Return Tracking UID -> volume in ml and long axis in mm. Parts of a split lesion are added."""
+    """Return Tracking UID -> volume in ml and long axis in mm, with added-up pieces of split lesions."""
     return {link.tracking_uid: (link.ml or 0.0, link.mm or 0.0) for link in links}
 
 
@@ -155,7 +158,7 @@ def _links(group: Group, now: Mapping[int, LesionFindings], then: Mapping[int, L
     alone = len(before) <= 1 and not parts
     ranges = (_range(before), _range([main])) if alone else (None, None)
     links = [Link(group.fate, main.tracking_uid, uids, earlier_ml, earlier_mm, ml, mm, *ranges)]
-    # The first link has the total of a split lesion. The link of each other part has the part's own size.
+    # The first link has the total size of a split lesion. Each further link has the size of its own piece.
     links += [Link(Fate.SPLIT, part.tracking_uid, uids, None, None, *_size(part)) for part in parts]
     return links
 

@@ -1,12 +1,14 @@
 """Compute intervals of measurements from the method's own uncertainty: the ensemble and the four candidates.
 
 A round has six segmentations besides the accepted segmentation: the four candidates, and the ensemble moved
-by a standard deviation outwards and inwards. Each is measured like the accepted segmentation. The scatter of
-their numbers is the *spread*. The interval is the accepted number, plus and minus the spread times a factor.
+by a standard deviation outwards and inwards. Each of the six is measured like the accepted segmentation. The
+root mean square difference of their numbers from the accepted number is the *spread*. The interval is the
+accepted number, plus and minus the spread times a factor.
 
 The factor gives the interval a stated probability. It is the 90 % quantile of |accepted - true| / spread on
 phantoms (split conformal prediction: Lei et al., Journal of the American Statistical Association 113, 2018).
-So it contains 90 % of the true values of such cases. docs/measurements.md reports the share for other cases.
+So the intervals contain 90 % of the true values of cases like these phantoms. docs/measurements.md reports
+the share for other cases.
 """
 
 from __future__ import annotations
@@ -28,11 +30,12 @@ from workers.uair.state import RoundState, TargetState
 Interval = tuple[float, float]
 
 LOGARITHMIC = frozenset({"volume_ml", "long_mm", "short_mm", "largest_mm", "surface_mm2", "liver_ml"})
-"""Numbers whose errors are proportional to their size. The errors of all other numbers are differences."""
+"""Numbers whose errors are ratios (proportional to the number). All other errors are differences."""
 LEAST_SPREAD = 0.01
-"""The smallest spread of a size, because voxels limit the accuracy even if all segmentations agree.
+"""The smallest spread of a size (as a logarithm).
 
-For other numbers, it is 1 % of their usual range.
+Voxels limit the accuracy even if all segmentations agree. For other numbers, the smallest spread is 1 % of
+their usual range.
 """
 _USUAL = {"mean_hu": 100.0, "parenchyma_hu": 100.0, "lesions_ml": 10.0, "parenchyma_ml": 1000.0}
 _POSITIVE = frozenset({"lesions_ml", "parenchyma_ml", "burden_percent"})
@@ -59,8 +62,8 @@ FACTORS: Mapping[str, float] = MappingProxyType(
 )
 """Key -> factor, from `tests/bench/test_measurements.py`.
 
-Numbers with errors that the ensemble does not cover have no factor. The volume of all lesions and the burden
-have errors from missed lesions; extremes of density have errors from single voxels. Signals of MR have no
+A number has no factor if the ensemble does not cover its errors. The volume of all lesions and the burden
+have errors from missed lesions. Extremes of density have errors from single voxels. Signals of MR have no
 factor, because they were not calibrated.
 """
 
@@ -99,7 +102,7 @@ def intervals_of(accepted: Numbers, samples: Sequence[Numbers]) -> dict[tuple[in
 
 
 def spread(key: str, value: float, others: Iterable[float]) -> float:
-    """Return the root mean square difference of samples from a number; of logarithms for sizes."""
+    """Return the root mean square difference of samples from a number. For sizes, it uses logarithms."""
     numbers = np.array(list(others), float)
     if key in LOGARITHMIC:
         if value <= 0:

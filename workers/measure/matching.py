@@ -1,8 +1,9 @@
 """Match the lesions of an earlier study with those of this study, as arrays on one grid.
 
 Lesions that overlap after registration, or nearly touch, may be the same. The best pairing is computed
-(assignment problem, Kuhn 1955). If an unpaired lesion lies in a paired lesion, then it split off from it, or
-was merged into it. Any other unpaired lesion is new, or has vanished.
+(assignment problem, Kuhn 1955). If an unpaired lesion of this study lies in a paired earlier lesion, then it
+split off from the earlier lesion. If an unpaired earlier lesion lies in a paired lesion of this study, then
+it merged into this lesion. All other unpaired lesions are new or have vanished.
 """
 
 from __future__ import annotations
@@ -24,9 +25,9 @@ Spacing = tuple[float, float, float]
 NEAR_MM = 8.0
 """The largest distance in mm after registration at which two lesions may be the same."""
 _WITHIN = 0.5
-"""A lesion is a part of another lesion if this share of its voxels lies inside the other lesion."""
+"""A lesion is a piece of another lesion if at least this share of its voxels lies inside the other lesion."""
 _TOUCHING = 0.1
-"""Weight of a pair that touches without overlap. The share of overlap, up to 1, is added to it."""
+"""Weight of two lesions that touch without overlap. The share of overlap, up to 1, is added to the weight."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class Group:
     fate
         See `Fate`.
     now, before
-        Numbers of lesions. The matched pair comes first, then parts by number.
+        Numbers of lesions. The matched lesion comes first, then split or merged lesions by number.
     """
 
     fate: Fate
@@ -65,7 +66,7 @@ def match(now: Labels, before: Labels, spacing_mm: Spacing) -> tuple[Group, ...]
     ours, theirs = _points(now, spacing_mm), _points(before, spacing_mm)
     shared = _shared(now, before)
     pairs = _paired(ours, theirs, shared)
-    parts: dict[int, int] = {}  # present lesion in a paired earlier lesion -> the pair's lesion
+    parts: dict[int, int] = {}  # lesion inside a paired earlier lesion -> the present lesion of this pair
     for number in ours.keys() - pairs.keys():
         inside = [(shared.get((number, other), 0) / len(ours[number]), own) for own, other in pairs.items()]
         share, own = max(inside, default=(0.0, 0))

@@ -24,7 +24,7 @@ Numbers = Mapping[tuple[int, str], float]
 
 
 def shapes_of(labels: Labels, spacing_mm: Spacing) -> dict[int, dict[str, float]]:
-    """Return the numbers of each lesion's shape, by lesion number. Very small lesions are left out.
+    """Return lesion number -> the measurements of the lesion's shape. Very small lesions are left out.
 
     Parameters
     ----------

@@ -1,8 +1,8 @@
 """Register a scan with an earlier scan of the same patient, with SimpleITK.
 
 There are three steps. Each step starts from the result of the step before. First, the livers' signed
-distances are aligned rigidly. This works for any contrast phase and from a bad start. Then they are deformed
-until the surfaces meet. Last, the densities inside are aligned, with matched histograms (demons with
+distances are aligned rigidly. This works for any contrast phase and from a bad start. Then the distances are
+deformed until the surfaces meet. Last, the densities inside are aligned, with matched histograms (demons with
 symmetric forces: Thirion, Medical Image Analysis 2, 1998; Vercauteren et al., NeuroImage 45, 2009). Two
 methods failed on some pairs of `workers.phantoms.pairs` and were left out. An affine step collapsed to zero.
 B-splines with mutual information distorted homogeneous liver.
@@ -81,7 +81,7 @@ class Alignment:
         )
 
     def moved(self, points_mm: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return the points of the earlier scan for points ``(n, 3)`` (z, y, x) in mm of the present scan."""
+        """Map points ``(n, 3)`` (z, y, x) of the present scan to points of the earlier scan, in mm."""
         return np.array([self._transform.TransformPoint(point[::-1].tolist())[::-1] for point in points_mm])
 
 
@@ -148,7 +148,7 @@ def _deformed(
 
 
 def _image(array: NDArray[Any], spacing_mm: Spacing, box: Slices | None = None) -> SimpleITK.Image:
-    """Return an image of an array. `box` is the array's part of the grid."""
+    """Return an image of an array. `box` is the region of the grid that the array fills."""
     image = SimpleITK.GetImageFromArray(np.ascontiguousarray(array))
     image.SetSpacing([float(s) for s in spacing_mm[::-1]])
     if box is not None:

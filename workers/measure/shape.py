@@ -30,20 +30,21 @@ class Shape:
     surface_mm2
         Area of the surface (C0JK).
     sphericity
-        Area of the ball of the same volume over `surface_mm2` (QCFX); 1 for a ball.
+        Area of the ball of the same volume, divided by `surface_mm2` (QCFX); 1 for a ball.
     elongation, flatness
-        Square root of the second, and of the least, over the largest variance along the principal axes (Q3CK,
-        N17B). Both are 1 for a ball. Elongation is near 0 for a thread, flatness near 0 for a leaf.
+        Square root of a ratio of variances along the principal axes (Q3CK, N17B). Elongation divides the
+        second variance by the largest, and flatness divides the least by the largest. Both are 1 for a ball.
+        Elongation is near 0 for a thread, flatness near 0 for a leaf.
     solidity
-        Volume over the volume of the convex hull (R3ER); 1 without dents.
+        Volume divided by the volume of the convex hull (R3ER); 1 without dents.
     irregularity
-        `surface_mm2` over the surface of the ellipsoid of the same volume and the same ratios of principal
-        axes. It is 1 for every ellipsoid, and grows with lobules, dents and spikes of the boundary. IBSI's
-        area density of the ellipsoid of inertia (RDD2) differs: its ellipsoid has another volume, so an
-        ellipsoid does not get 1. The density of the convex hull (7T7F) does not help here: spikes enlarge the
-        hull more than the surface.
+        `surface_mm2` divided by the surface of an ellipsoid with the same volume and the same ratios of
+        principal axes. It is 1 for every ellipsoid, and grows with lobules, dents and spikes of the boundary.
+        IBSI's area density of the ellipsoid of inertia (RDD2) is not used: its ellipsoid has another volume,
+        so an ellipsoid does not get 1. IBSI's area density of the convex hull (7T7F) is not used either:
+        spikes enlarge the hull more than the surface.
     largest_mm
-        Largest distance of two points of the surface in any direction (L0JK).
+        Largest distance between two points of the surface in any direction (L0JK).
     """
 
     surface_mm2: float
@@ -91,7 +92,7 @@ def _ellipsoid_mm2(volume_mm3: float, *variances: float) -> float:
 
 
 def _largest_mm(mask: Mask, spacing_mm: Spacing) -> float:
-    """Return the largest distance of points midway between the outermost voxels' centres and outer faces.
+    """Return the largest distance between points midway from outermost voxels' centres to their faces.
 
     `uair_node.findings.measurements.axial_diameters` gives the reason for these points.
     """
@@ -104,7 +105,7 @@ def _variances(mask: Mask, spacing_mm: Spacing) -> NDArray[np.float64]:
     """Return the variances in mm2 along the principal axes, the largest first.
 
     Voxels are boxes: a box of thickness h adds h^2 / 12 along its axis to the variance of the centres. The
-    manual leaves this out, so that slices of 5 mm make a small ball flat.
+    IBSI manual leaves this out. With the manual's formula, a small ball on slices of 5 mm seems to be flat.
     """
     points = np.argwhere(mask) * np.asarray(spacing_mm)
     covariance = np.cov(points, rowvar=False, bias=True) + np.diag(np.square(spacing_mm)) / 12.0

@@ -1,8 +1,8 @@
 """Make surfaces of masks as triangle meshes.
 
-A mesh of a binary mask has steps at its voxels. A ball's surface is 8 % too large with cubic voxels, and 20 %
-too large with 5 mm slices, also with very fine pixels. So the mask's signed distance is smoothed. Smoothing
-rounds edges off; extrapolation corrects their area, see `surface_of`.
+A mesh of a binary mask has steps at its voxels. A ball's surface is 8 % too large with cubic voxels. With
+5 mm slices, it is 20 % too large, even if the pixels are very fine. So the mask's signed distance is
+smoothed. Smoothing rounds edges off; extrapolation corrects their area, see `surface_of`.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Surface:
     mesh
         The mesh. It encloses the volume of the mask's voxels.
     area_mm2
-        Area extrapolated to no smoothing. With sharp edges it is larger than the mesh's area.
+        Area, extrapolated to no smoothing. If there are sharp edges, it is larger than the mesh's area.
     """
 
     mesh: Mesh
@@ -44,10 +44,10 @@ def surface_of(mask: Mask, spacing_mm: Spacing) -> Surface:
     """Return the surface of a mask, in mm.
 
     The signed Euclidean distance to the mask's boundary is smoothed by a Gaussian of 0.8 voxels along each
-    axis. It is cut at the level that keeps the mask's number of voxels inside, so that smoothing does not
-    shrink it. A sharp edge loses area in proportion to the smoothing's width; a smooth surface loses hardly
-    any. So the area is measured at two widths, s and 2 s, and extrapolated to width 0: A = 2 A(s) - A(2 s)
-    (Richardson).
+    axis. The surface is the level of this distance with as many voxels inside as the mask. So smoothing does
+    not shrink the mask. A sharp edge loses area in proportion to the smoothing's width; a smooth surface
+    loses hardly any. So the area is measured at two widths, s and 2 s, and extrapolated to width 0:
+    A = 2 A(s) - A(2 s) (Richardson).
 
     Parameters
     ----------

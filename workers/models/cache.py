@@ -28,7 +28,7 @@ from workers.uair.grids import Crop, Float32
 log = logging.getLogger(__name__)
 
 _FORMAT = "1"
-"""A part of every key. Increase it if the same weights encode the same crop to other numbers."""
+"""A part of every key. Increase it if new code makes other embeddings from the same weights and crop."""
 _SUFFIX = ".safetensors"
 
 
@@ -48,7 +48,7 @@ class EmbeddingFolder:
         self._limit = limit_bytes
 
     def read(self, key: str) -> tuple[Tensor, ...] | None:
-        """Return the parts of a key; None if they do not exist or are incomplete."""
+        """Return the tensors that were written for a key; None if they do not exist or are incomplete."""
         path = self._folder / (key + _SUFFIX)
         try:
             with safe_open(path, "pt") as file:
@@ -67,7 +67,7 @@ class EmbeddingFolder:
         return parts
 
     def write(self, key: str, parts: tuple[Tensor, ...]) -> None:
-        """Keep the parts of embeddings. If the disk is full or broken, then only log a warning."""
+        """Write the tensors of embeddings. If the disk is full or broken, then only log a warning."""
         path = self._folder / (key + _SUFFIX)
         on_cpu = tuple(part.detach().cpu().contiguous() for part in parts)
         if path.exists() or sum(part.nbytes for part in on_cpu) > self._limit:
@@ -118,8 +118,8 @@ class EmbeddingCache:
     predictor
         The predictor that encodes.
     limit_bytes
-        The limit of memory. Beyond it, the least recently used embeddings are dropped, but one crop always
-        stays.
+        The most bytes in memory. Above this limit, the least recently used embeddings are dropped. The
+        embeddings of one crop always stay.
     folder
         The folder that keeps embeddings after the end of the process; None for no folder.
     """

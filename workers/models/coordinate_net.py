@@ -1,9 +1,10 @@
 """The network of the localizer `templates`: it predicts a patch's place in the body, and features of points.
 
-It is self-supervised after MedLSAM (Lei et al. 2025): its training uses no labels of organs. A patch of
-64 x 64 x 64 voxels of 3 mm becomes a latent coordinate. The difference of two coordinates of a scan is the
-offset of the patches in mm. A point gets a feature of its 36 mm surroundings. Both parts of the network read
-*cells* of two voxels a side. The network is small enough for training on one processor core in minutes.
+It is self-supervised after MedLSAM (Lei et al. 2025): its training uses no labels of organs. The network maps
+a patch of 64 x 64 x 64 voxels of 3 mm to a latent coordinate. The difference of two patches' coordinates is
+their offset in the scan, in mm. For a point, the network computes a feature vector of the 36 mm around it.
+Both outputs use *cells* of two voxels a side as input. The network is small enough for training on one
+processor core in minutes.
 """
 
 from __future__ import annotations
@@ -21,9 +22,9 @@ PATCH = 64
 CELL = 2
 """Side of a cell in voxels."""
 SURROUNDINGS = 6
-"""Side of a feature's surroundings, in cells."""
+"""Side of the cube of cells from which a feature vector is computed."""
 FEATURES = 24
-"""Length of a feature."""
+"""Length of a feature vector."""
 _SCALE_MM = 100.0
 
 
@@ -53,7 +54,7 @@ class CoordinateNet(nn.Module):
         patches
             ``(B, 2, 32, 32, 32)`` cells, see `cells_of`.
         blocks
-            ``(N, 2, n, n, n)`` cells of any part of a scan, n at least `SURROUNDINGS`.
+            ``(N, 2, n, n, n)`` cells of any region of a scan, n at least `SURROUNDINGS`.
 
         Returns
         -------
@@ -83,7 +84,7 @@ def patch_at(hu: NDArray[np.generic], centre: NDArray[np.int64]) -> Float32:
 
 
 def cells_of(hu: Float32) -> Float32:
-    """Return the two channels in cells ``(2, Z / 2, Y / 2, X / 2)`` of HU ``(Z, Y, X)`` at 3 mm, all even."""
+    """Return two channels in cells ``(2, Z / 2, Y / 2, X / 2)`` of HU ``(Z, Y, X)`` at 3 mm; Z, Y, X even."""
     channels = to_localizer_channels(hu)
     z, y, x = (n // CELL for n in hu.shape)
     split = channels.reshape(2, z, CELL, y, CELL, x, CELL)

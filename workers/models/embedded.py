@@ -2,8 +2,8 @@
 
 It uses `segment_anything`'s own classes of encoder, prompt encoder and decoder. Two things differ from the
 published SAM, because lesions and the network are small. A convolutional stem replaces the patch embedding.
-Its features at strides 4 and 8 reach the mask decoder as skips. Input is 256 x 256 x 3
-(`workers.models.windows.to_channels`), output four masks of 64 x 64 logits.
+The stem's features at strides 4 and 8 reach the mask decoder by skip connections. The input has the shape
+256 x 256 x 3 (`workers.models.windows.to_channels`). The output is four masks of 64 x 64 logits.
 """
 
 from __future__ import annotations
@@ -117,7 +117,7 @@ class EmbeddedSam(nn.Module):
     token_dim
         Width of the vision transformer.
     depth
-        Number of its blocks.
+        Number of the transformer's blocks.
     global_blocks
         Indices of the blocks that attend to all 16 x 16 tokens. All other blocks attend inside 8 x 8 windows.
     """
@@ -164,7 +164,7 @@ class EmbeddedSam(nn.Module):
         points: tuple[Tensor, Tensor] | None = None,
         masks: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Answer ``P`` prompts.
+        """Return the masks for ``P`` prompts.
 
         Parameters
         ----------
@@ -177,7 +177,7 @@ class EmbeddedSam(nn.Module):
         points
             ``(P, n, 2)`` x, y in the same pixels, and labels ``(P, n)``: 1 inside, 0 outside, -1 padding.
         masks
-            ``(P, 1, 64, 64)`` logits of an earlier answer.
+            ``(P, 1, 64, 64)`` logits of an earlier mask.
 
         Returns
         -------

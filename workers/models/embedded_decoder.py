@@ -4,10 +4,10 @@ Training uses `EmbeddedSam.decode`, with the modules of segment_anything. A roun
 prompts. Many of them share a slice and a mask. So this module computes the same numbers (to float32 rounding)
 in another order of operations:
 
-- Parts that depend only on slice and mask are computed once for all prompts that share them.
+- Values that depend only on slice and mask are computed once for all prompts with this slice and mask.
 - SAM's cross attention projects all 256 image tokens to queries, keys and values. There are at most ten
-  prompt tokens, so the projections are moved to their side: ``q (W k)' = (q W) k'`` and ``A (k W) = (A k)
-  W``. A key's bias shifts all scores of a query equally and has no effect on the softmax.
+  prompt tokens, so the projections are applied to the prompt tokens instead: ``q (W k)' = (q W) k'`` and
+  ``A (k W) = (A k) W``. A key's bias shifts all scores of a query equally and has no effect on the softmax.
 - A transposed convolution of stride 2 is a linear map from each cell to its four children. Cells stay in
   that nested order, channels last, until the masks are finished, so that no array is transposed.
 """
@@ -64,22 +64,22 @@ class _Projection(NamedTuple):
 
 
 class _Cross(NamedTuple):
-    """A cross attention of ``h`` heads with its projections on the side of the prompt tokens."""
+    """A cross attention of ``h`` heads, whose projections are applied to the prompt tokens."""
 
     score: _Projection
     """``C -> h C``: each token as a linear form on image tokens, for each head."""
     value: _Projection
     """The map of values.
 
-    ``h C -> C`` of attended image tokens if tokens query the image, ``C -> h C`` of tokens if the image
-    queries tokens.
+    If prompt tokens query the image, it maps attended image tokens, ``h C -> C``. If the image queries
+    prompt tokens, it maps prompt tokens, ``C -> h C``.
     """
     offset: Tensor
     """``(h, C)``: the effect of the image queries' bias on the scores of a token."""
 
 
 class EmbeddedDecoder:
-    """Answers prompts as `EmbeddedSam.decode` does, for inference only.
+    """Computes the masks for prompts as `EmbeddedSam.decode` does, for inference only.
 
     Parameters
     ----------
@@ -110,7 +110,7 @@ class EmbeddedDecoder:
         image_of
             ``(U,)`` long.
         masks
-            ``(U, 1, 64, 64)`` logits of an earlier answer, or None.
+            ``(U, 1, 64, 64)`` logits of an earlier mask, or None.
         """
         if masks is None:
             dense = self._prompts.no_mask_embed.weight[:, None]
@@ -129,7 +129,7 @@ class EmbeddedDecoder:
         boxes: Tensor,
         points: tuple[Tensor, Tensor] | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Answer ``P`` prompts. Boxes, points and results have the form of `EmbeddedSam.decode`.
+        """Return the masks for ``P`` prompts. Inputs and results have the form of `EmbeddedSam.decode`.
 
         Parameters
         ----------
@@ -190,7 +190,7 @@ def _attended(cross: _Cross, placed_queries: Tensor, queries: Tensor, placed: Te
 def _finer(
     to_children: _Projection, cells: Tensor, skips: Tensor, runs: list[tuple[int, int]], norm: Any
 ) -> Tensor:
-    """Return four children ``(P, 4 n, c)`` of each cell, with the stem's features of its image added."""
+    """Return four children ``(P, 4 n, c)`` of each cell, and add the stem's features of the image."""
     up = to_children(cells).view(len(cells), -1, skips.shape[-1])
     start = 0
     for image, count in runs:
@@ -231,7 +231,7 @@ def _asked(attention: Any) -> _Cross:
     offset = torch.einsum("hd,hdj->hj", attention.q_proj.bias.view(heads, depth), k) / math.sqrt(depth)
     value = torch.einsum("ohd,hdi->hoi", out, v)
     value_bias = torch.einsum("ohd,hd->ho", out, attention.v_proj.bias.view(heads, depth))
-    # A head's shares add up to one, so each head can add its part of the output's bias.
+    # A head's shares add up to one, so each head can add its fraction of the output's bias.
     value_bias = value_bias + attention.out_proj.bias / heads
     return _Cross(
         _Projection(score.reshape(-1, width), torch.zeros(heads * width, device=score.device)),

@@ -22,14 +22,14 @@ DECODE_BATCH = 16
 
 
 class EmbeddedPredictor:
-    """Answers prompts with `EmbeddedSam`.
+    """Computes the masks for prompts with `EmbeddedSam`.
 
     Parameters
     ----------
     device
-        Where it runs.
+        The device on which the model runs.
     path
-        Path of its weights; None for the packaged weights.
+        Path of the model's weights; None for the packaged weights.
     """
 
     name = "embedded"
@@ -57,7 +57,7 @@ class EmbeddedPredictor:
         return NestedFeatures(*(torch.cat(group) for group in zip(*parts, strict=True)))
 
     def decode(self, embeddings: NestedFeatures, prompts: Prompts) -> tuple[Float32, NDArray[np.float32]]:
-        """Answer prompts; see `Predictor.decode`."""
+        """Return the masks for prompts; see `Predictor.decode`."""
         first, like = _different(prompts)
         masks = None if prompts.masks is None else self._tensor(prompts.masks[first])[:, None]
         with torch.inference_mode():
@@ -98,7 +98,7 @@ class EmbeddedPredictor:
 
 
 def _different(prompts: Prompts) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Return the first row of each unique pair of slice and mask ``(U,)``, and each row's pair ``(P,)``."""
+    """Return the first prompt ``(U,)`` with each pair of slice and mask, and each prompt's pair ``(P,)``."""
     rows: dict[tuple[int, bytes], int] = {}
     first: list[int] = []
     like: list[int] = []

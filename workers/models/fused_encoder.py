@@ -2,9 +2,10 @@
 
 `segment_anything` keeps the attention's scores in memory. At 1024 x 1024, these are 12 heads x 4096 x 4096
 numbers for each slice and global block, and as many for their relative positions.
-`scaled_dot_product_attention` does not store them. It takes the decomposed relative positions as further
-channels of queries and keys. The score of query q and key at row r, column c grows by ``h_q[r] + w_q[c]``.
-This sum is the product of ``(h_q, w_q)`` with the two unit vectors of r and c.
+`scaled_dot_product_attention` does not store these numbers. Here, the decomposed relative positions become
+further channels of its queries and keys. They increase the score of a query q with the key at row r and
+column c by ``h_q[r] + w_q[c]``. This sum is the product of ``(h_q, w_q)`` with the two unit vectors of r and
+c.
 """
 
 from __future__ import annotations

@@ -23,8 +23,9 @@ class LearnedOutlines(PackagedNetwork):
     def outline(self, hu: Float32, questions: Sequence[Question], cell_mm: float, step_mm: float) -> Float32:
         """Return logits ``(Q, A, n, h, w)`` of the lesion in each box, see `Outliner`.
 
-        On a CPU, two questions about up to 20 slices take half as long as a single question. torch uses a
-        slow fallback for 3-D convolutions of a single small input. For more slices, they take twice as long.
+        On a CPU, a call with two prompts for up to 20 slices takes half as long as a call with one prompt.
+        The reason is torch's slow fallback for 3-D convolutions of a single small input. For more slices, the
+        call with two prompts takes twice as long.
         """
         n, h, w = hu.shape
         padding = [(0, -size % stride) for size, stride in zip((n, h, w), STRIDE, strict=True)]

@@ -16,9 +16,9 @@ STRIDE = 8
 """Each axis of the input must be a multiple of this."""
 WIDTHS = (40, 64, 96)
 LIVER, LESION = 0, 1
-"""Index of the two outputs."""
+"""Indices of the two outputs."""
 LESION_WEIGHT = 4.0
-"""Weight of lesion voxels in training. For true probabilities, the odds must be divided by it."""
+"""Weight of lesion voxels in training. For true probabilities, divide the network's odds by this weight."""
 _INPUTS, _OUTPUTS = 5, 2
 # Initial logit of lesions in training. It is low, because few voxels belong to a lesion.
 _RARE = -2.5
@@ -33,7 +33,7 @@ def _upsampled(coarse: Tensor, like: Tensor) -> Tensor:
 
 
 def folded(volume: Tensor) -> Tensor:
-    """Turn each 2 x 2 x 2 voxels of ``(B, C, Z, Y, X)`` into channels: ``(B, 8 C, Z/2, Y/2, X/2)``."""
+    """Turn blocks of 2 x 2 x 2 voxels of ``(B, C, Z, Y, X)`` into channels: ``(B, 8 C, Z/2, Y/2, X/2)``."""
     b, c, z, y, x = volume.shape
     split = volume.reshape(b, c, z // 2, 2, y // 2, 2, x // 2, 2)
     return split.permute(0, 1, 3, 5, 7, 2, 4, 6).reshape(b, 8 * c, z // 2, y // 2, x // 2)
@@ -49,8 +49,8 @@ def unfolded(channels: Tensor) -> Tensor:
 class LesionNet(nn.Module):
     """U-Net with 1.2 M parameters.
 
-    Voxels are folded into channels before the first convolution, and unfolded after the last. All values are
-    kept, and no level is computed at 3 mm, where a U-Net spends most of its time.
+    Voxels are folded into channels before the first convolution, and unfolded after the last. So all values
+    are kept, but no convolution runs at 3 mm, where a U-Net would spend most of its time.
     """
 
     def __init__(self) -> None:

@@ -1,8 +1,8 @@
-"""The lesion outliner's network: a 3-D U-Net on the mask cells of a lesion's crop.
+"""The network of the lesion outliner (`workers.uair.outlines`): a 3-D U-Net on the cells of a lesion's crop.
 
 Input: `CHANNELS` channels (`workers.models.windows.to_outline_channels`), ``(B, C, n, h, w)``, n a multiple
 of `STRIDE[0]` and h, w multiples of `STRIDE[1:]`. Output: logits of `ANSWERS` outlines of one lesion. In
-training, answer 0 always learns. The best of the other answers learns most, like SAM's mask tokens.
+training, outline 0 always learns. Among the other outlines, the best learns most, like SAM's mask tokens.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def _upsampled(coarse: Tensor, like: Tensor) -> Tensor:
 class OutlineNet(nn.Module):
     """U-Net with 0.7 M parameters. Inside, 2 x 2 cells of a slice become channels.
 
-    Cells are smaller in plane than the slice distance, so slices are not folded.
+    A cell's side in plane is smaller than the slice distance, so slices are not turned into channels.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""Load a network with its weights on a device, for localizers, finder and outliner."""
+"""Load a network with its weights on a device, for localizers, lesion finder and lesion outliner."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class PackagedNetwork:
     Parameters
     ----------
     device
-        Where it runs.
+        The device on which the network runs.
     path
         Path of other weights; None for the packaged weights.
 

@@ -1,4 +1,4 @@
-"""Decide where networks may compute in bfloat16."""
+"""Decide on which devices networks compute in bfloat16."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import torch
 
 
 def half_precision(device: torch.device | str) -> torch.autocast:
-    """Return the context in which convolutions run in bfloat16, if the device multiplies such matrices.
+    """Return a context in which convolutions run in bfloat16, if the device has instructions for bfloat16.
 
-    A processor without AVX512-bf16 or AMX emulates bfloat16: a convolution took 6.9 s instead of .026 s. For
-    such a processor, the context changes nothing.
+    A processor without AVX512-bf16 or AMX emulates bfloat16: a convolution took 6.9 s instead of .026 s. On
+    such a processor, the context does not change the precision.
     """
     kind = torch.device(device).type
     return torch.autocast(kind, torch.bfloat16, enabled=kind != "cpu" or multiplies_bfloat16())

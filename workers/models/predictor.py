@@ -24,13 +24,13 @@ class Predictor(Protocol[EmbeddingsT]):
     digest
         SHA-256 of its weights.
     device
-        Where it runs, ``cpu`` or ``cuda``.
+        The device on which the model runs, ``cpu`` or ``cuda``.
     input_size
-        Side of its square input, pixels.
+        Side of the model's square input, in pixels.
     mask_size
-        Side of its masks, cells.
+        Side of the model's masks, in cells.
     whole_slice
-        True if it needs whole slices, false for crops around the target.
+        True if the model needs whole slices, false if it takes crops around the target.
     """
 
     name: str
@@ -48,12 +48,12 @@ class Predictor(Protocol[EmbeddingsT]):
         hu
             ``(n, input_size, input_size)`` HU.
         neighbours
-            Same shape: the mean of the slices 3 mm above and below each.
+            HU of the same shape: for each slice, the mean of the slices 3 mm above and below it.
         """
         ...
 
     def decode(self, embeddings: EmbeddingsT, prompts: Prompts) -> tuple[Float32, NDArray[np.float32]]:
-        """Answer ``P`` prompts.
+        """Return the masks for ``P`` prompts.
 
         Returns
         -------

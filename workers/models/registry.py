@@ -48,7 +48,7 @@ def build_predictor(
     checkpoint
         Path of the weights; None only for the embedded model.
     device
-        Where it runs.
+        The device on which the model runs.
     window
         The normalisation of a SAM checkpoint's input, see `window_in_use`.
 
@@ -75,7 +75,7 @@ def build_localizer(name: LocalizerName, templates: Path | None, device: torch.d
     templates
         Folder of the site's own templates. As long as it is empty, the packaged templates are used.
     device
-        Where it runs.
+        The device on which the localizer runs.
 
     Raises
     ------

@@ -67,18 +67,18 @@ def window_in_use(window: Window, digest: str) -> Literal["sam", "medsam"]:
 
 
 class SamCheckpointPredictor:
-    """Answers prompts with a published SAM.
+    """Computes the masks for prompts with a published SAM.
 
     Parameters
     ----------
     model
         A `segment_anything` ``Sam``.
     name
-        Its name in the registry.
+        The model's name in the registry.
     digest
-        SHA-256 of its weights.
+        SHA-256 of the model's weights.
     device
-        Where it runs.
+        The device on which the model runs.
     unit_range
         Whether input values are in 0 … 1 (MedSAM) instead of SAM's normalisation.
     """
@@ -147,7 +147,7 @@ class SamCheckpointPredictor:
         return torch.cat(self._batches.map(encode_part, len(hu), ENCODE_BATCH))
 
     def decode(self, embeddings: Tensor, prompts: Prompts) -> tuple[Float32, NDArray[np.float32]]:
-        """Answer prompts; see `Predictor.decode`."""
+        """Return the masks for prompts; see `Predictor.decode`."""
         order = np.argsort(prompts.slices, kind="stable")
         logits = np.empty((len(prompts), 4, self.mask_size, self.mask_size), np.float32)
         quality = np.empty((len(prompts), 4), np.float32)

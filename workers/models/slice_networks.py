@@ -116,9 +116,9 @@ class SliceNetwork:
     network
         The result of `build_slice_network`.
     device
-        Where it runs.
+        The device on which the network runs.
     digest
-        SHA-256 of its weights.
+        SHA-256 of the network's weights.
     """
 
     def __init__(self, network: nn.Module, device: torch.device, digest: str = "") -> None:

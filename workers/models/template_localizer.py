@@ -1,8 +1,9 @@
 """The localizer `templates`: a few annotated scans and no trained segmentation (the paper, section 4.2).
 
-It follows MedLSAM (Lei et al. 2025). The extreme points of the templates' livers are averaged as latent
-coordinates and features. These points are searched in a new scan in two steps. The first step uses
-coordinates, in jumps of the predicted offset. The second step compares features around the end of the jumps.
+It follows MedLSAM (Lei et al. 2025). An extreme point is where a liver touches a face of its box. The latent
+coordinates and features of these points are averaged over the templates. In a new scan, the points are
+searched in two steps. The first step jumps several times by the predicted offset to the wanted coordinates.
+The second step compares features around the end of the jumps.
 """
 
 from __future__ import annotations
@@ -46,16 +47,16 @@ JUMPS = 3
 REACH = 4
 """Radius in cells of 6 mm, around the end of the jumps, in which features are compared."""
 TRUST_MM = 12.0
-"""Standard deviation in mm of the end of the jumps."""
+"""Standard deviation, in mm, of the error of the position at the end of the jumps."""
 SHARPNESS = 0.05
-"""Difference in similarity that makes a point e times as likely."""
+"""The difference in similarity that makes a point e (2.7) times as likely."""
 LEAST_LIKENESS = 0.4
-"""The least mean similarity of the extreme points.
+"""If the mean similarity of the extreme points is below this value, then no liver was found.
 
-Below it, the liver was not found. Livers have .58 to .70, water has .24.
+The mean similarity is .58 to .70 for livers, and .24 for water.
 """
 FACE_BLUR_MM = 9.0
-"""Standard deviation in mm of a found face."""
+"""Standard deviation, in mm, of the error of a found face."""
 SMOOTHING = 0.8
 
 _STEPS = np.arange(-REACH, REACH + 1, dtype=np.float32) * CELL
@@ -63,7 +64,7 @@ _AROUND = np.stack(np.meshgrid(_STEPS, _STEPS, _STEPS, indexing="ij"), axis=-1).
 
 
 class CoordinateEncoder(PackagedNetwork):
-    """The coordinate network on scans at 3 mm. Parameters as of `PackagedNetwork`."""
+    """The coordinate network on scans at 3 mm. The parameters are those of `PackagedNetwork`."""
 
     network, file = CoordinateNet, COORDINATES_FILE
 
@@ -77,7 +78,7 @@ class CoordinateEncoder(PackagedNetwork):
         centres
             ``(n, 3)`` voxel edges.
         reach
-            Number of cells around each centre for which features are returned, too.
+            Number of cells in each direction from a centre for which features are returned, too.
 
         Returns
         -------
@@ -97,7 +98,7 @@ class CoordinateEncoder(PackagedNetwork):
 
 
 class TemplateLocalizer:
-    """Finds the liver by the similarity of its extreme points to those of templates.
+    """Finds the liver by the similarity of its extreme points to the extreme points of templates.
 
     Parameters
     ----------
@@ -138,7 +139,7 @@ class TemplateLocalizer:
     def box(self, hu: Float32) -> Box | None:
         """Return the liver's box in a scan ``(Z, Y, X)`` of HU at 3 mm. The box may reach beyond the scan.
 
-        None if no place is similar enough to the templates, or if the box is too small.
+        The result is None if no place is similar enough to the templates, or if the box is too small.
         """
         faces, likeness = self._refined(hu, self._jumped(hu))
         if likeness < LEAST_LIKENESS:
@@ -160,7 +161,7 @@ class TemplateLocalizer:
         return faces
 
     def _jump(self, hu: Float32, places: Float32, wanted: Float32) -> Float32:
-        """Move each point ``(n, 3)`` by the predicted offset. The path ends at the scan's border."""
+        """Move each point ``(n, 3)`` by the predicted offset. Points outside start at the scan's border."""
         inside = _nearest(places, hu.shape)
         found, _ = self._encoder.described(hu, inside)
         return np.asarray(inside + (wanted - found) / GRID_MM, np.float32)

@@ -38,7 +38,7 @@ class StoredTemplate:
     template
         The data for the search.
     network
-        SHA-256 of the coordinate network that made it.
+        SHA-256 of the coordinate network that made the template.
     spacing_mm
         Voxel size (z, y, x) of the scan.
     """
@@ -78,7 +78,7 @@ class TemplateFolder:
         self.path = path
 
     def stored(self) -> tuple[StoredTemplate, ...]:
-        """Return all templates, by name.
+        """Return all templates, sorted by name.
 
         Raises
         ------

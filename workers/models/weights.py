@@ -1,4 +1,4 @@
-"""Weight files: reading and writing safetensors, and the digest that names a model in every result.
+"""Weight files: reading and writing safetensors, and the digest that identifies a model in every result.
 
 This module does not interpret the numbers.
 """

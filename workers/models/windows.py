@@ -36,7 +36,7 @@ def to_channels(hu: Float32, neighbours: Float32) -> Float32:
     hu
         ``(…, H, W)`` HU of the slices.
     neighbours
-        ``(…, H, W)`` HU, the mean of the two slices `NEIGHBOUR_MM` above and below each.
+        ``(…, H, W)`` HU: for each slice, the mean of the two slices `NEIGHBOUR_MM` above and below it.
 
     Returns
     -------
@@ -87,7 +87,7 @@ def to_outline_channels(
     known
         ``(n, h, w)`` probability of an earlier outline, or None.
     cell_mm, step_mm
-        Size of a cell in plane, and distance of slices.
+        Size of a cell in plane, and distance of slices, both in mm.
     """
     excess = np.clip((hu - np.float32(_around(hu, box))) / 40.0, -2.5, 2.5)
     sizes = (np.log(cell_mm / 1.2), np.log(step_mm / 2.5))
@@ -105,7 +105,10 @@ def to_outline_channels(
 
 
 def _around(hu: Float32, box: Mask) -> float:
-    """Return the median HU of soft tissue around the box, up to a quarter of its size and a cell away."""
+    """Return the median HU of soft tissue around the box.
+
+    The tissue is at most a quarter of the box's size and a cell away from the box.
+    """
     tight = tight_box(box)
     reach = [1 + int(size) // 4 for size in tight.size]
     edges = zip(tight.start, tight.stop, reach, strict=True)

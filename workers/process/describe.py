@@ -1,4 +1,4 @@
-"""A worker's answer to the console, over the broker. The worker's parent process gives it.
+"""The description of a worker for the console. The worker's parent process sends it over the broker.
 
 Importing this module registers the command. The parent must not use CUDA, so the driver's tool reads the GPU
 memory.

@@ -7,7 +7,7 @@ from contextlib import suppress
 
 
 def release_memory(**_: object) -> None:
-    """Return freed pages to the system, if the C library can (glibc's `malloc_trim`).
+    """Return freed memory to the system, if the C library can do this (glibc's `malloc_trim`).
 
     Freed volumes of some megabytes leave holes in the heap. After a few series, the holes are a fifth of a
     worker's memory.

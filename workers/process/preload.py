@@ -1,6 +1,7 @@
-"""Import the modules of a queue's tasks before the pool forks, so that its children share their memory.
+"""Import the modules of a queue's tasks before the worker forks, so that its child processes share memory.
 
-A fork must not inherit Python threads or an opened GPU. So this module starts no thread and opens no GPU.
+A child process must not inherit Python threads or an opened GPU. So this module starts no thread and opens no
+GPU.
 """
 
 from __future__ import annotations
@@ -34,6 +35,6 @@ def yield_idle_cores() -> None:
 
 
 def _load_standard() -> None:
-    """Make a highdicom object, so that highdicom reads its tables of PS3.3: 110 MB and half a second."""
+    """Make a highdicom object, so that highdicom loads its tables of PS3.3 (110 MB, half a second)."""
     study, series, instance = (generate_uid() for _ in range(3))
     SOPClass(study, series, 1, instance, SecondaryCaptureImageStorage, 1, "OT", manufacturer=None)

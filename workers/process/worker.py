@@ -1,4 +1,4 @@
-"""Start a worker process. Tasks run in child processes, so that a time limit can kill one of them.
+"""Start a worker process. Tasks run in child processes, so that a time limit can kill a single child.
 
 The parent sends the heart-beats. It imports the modules of the tasks, but only a child uses them. The child
 loads the model with its first task.
@@ -30,7 +30,7 @@ _MOST_IO_CHILDREN = 8
 
 
 def run_worker(settings: Settings, queue: QueueName) -> None:
-    """Consume one queue until a signal stops it.
+    """Consume one queue until a signal stops the worker.
 
     Raises
     ------
@@ -39,13 +39,13 @@ def run_worker(settings: Settings, queue: QueueName) -> None:
     """
     open_service(settings).database.close()
     preload(queue)
-    # Logging is set up by the command line; without a receiver Celery would set up its own.
+    # The command line sets up logging. Without a receiver of this signal, Celery would set up its own.
     setup_logging.connect(_keep_logging)
     name_outages()
     task_postrun.connect(release_memory, weak=False)
     options = [
         f"--queues={queue.value}",
-        # A machine may have a worker for each GPU. Their names differ: the broker refuses an equal name.
+        # A machine may have a worker for each GPU. Their names must differ: the broker refuses equal names.
         f"--hostname={queue.value}.{os.getpid()}@%h",
         "--pool=prefork",
         f"--concurrency={children(settings, queue)}",
@@ -53,7 +53,7 @@ def run_worker(settings: Settings, queue: QueueName) -> None:
         "--without-mingle",
     ]
     worker_ready.connect(lambda **_: log.info("the worker waits for tasks from %s", queue.value), weak=False)
-    # The pool is forked before the worker is ready, so its children inherit no open port and no thread.
+    # The child processes are forked before the worker is ready, so they inherit no open port and no thread.
     worker_ready.connect(lambda **_: ServiceWatch(_is_live).start(), weak=False)
     monitoring = _monitoring(settings, queue)
     if settings.embedded:
@@ -64,7 +64,7 @@ def run_worker(settings: Settings, queue: QueueName) -> None:
 
 
 def children(settings: Settings, queue: QueueName) -> int:
-    """Return the number of parallel tasks: 1 on the device; for IO, destinations + 1 up to a limit."""
+    """Return the number of parallel tasks: 1 for the GPU queue; destinations + 1, up to a limit, for IO."""
     if queue == QueueName.GPU:
         return 1
     return min(_MOST_IO_CHILDREN, 1 + len(settings.destinations))

@@ -1,7 +1,7 @@
 """A target after the reader's answer: its updated belief, and its next four candidates (docs/engine.md).
 
-`answered` updates a belief without a network. `refine_target` prompts the model again, for a target without a
-belief.
+`answered` updates the belief of a target and uses no network. If a target has no belief, then `refine_target`
+prompts the model again.
 """
 
 from __future__ import annotations
@@ -37,16 +37,16 @@ from workers.uair.targets import (
 )
 
 LARGEST_LIVER_DICE = 0.99
-"""`LARGEST_DICE` for the liver in later rounds. Its surface is then certain to a millimetre or two."""
+"""`LARGEST_DICE` for the liver in later rounds. The liver's surface is then certain to 1 or 2 mm."""
 ODDS_OF_A_PICK = 10.0
 """If a reader picks a candidate with a doubtful lesion, the odds that the lesion is real grow by this factor.
 
-It applies only if another candidate lacks the lesion.
+The factor applies only if another candidate lacks the lesion.
 """
 SETTLED_GAIN = 0.005
-"""A target is settled if the expected gain in Dice of another pick is smaller than this."""
+"""A target is settled (all candidates are equal) if another pick is expected to gain less Dice than this."""
 REPEATED_DICE = 0.96
-"""After a rejection, members with a larger Dice to a rejected candidate are not offered again."""
+"""After a rejection, a member is not offered if its Dice with a rejected candidate is larger than this."""
 KEPT_EARLIER = 8
 NO_PARTS: Mapping[str, int] = MappingProxyType({})
 SIZE_QUANTILES = np.array([0.1, 0.3, 0.5, 0.7, 0.9])
@@ -64,20 +64,21 @@ def answered(
 ) -> TargetState:
     """Return the target after the reader's answer, without a network (equation 4).
 
-    Candidate 1 is exactly the last pick of this or an earlier round. After a rejection before any pick, all
-    four are new. The other candidates are clusters of the updated belief. If another pick is expected to gain
-    less than `SETTLED_GAIN`, the target is settled: all four are candidate 1.
+    Candidate 1 is exactly the reader's last pick, from this or an earlier round. Candidates 2 to 4 represent
+    clusters of shapes in the updated belief. If all candidates were rejected and there was no pick before,
+    then all four candidates are new. If another pick is expected to gain less than `SETTLED_GAIN`, then the
+    target is settled: all four candidates equal candidate 1.
 
     Parameters
     ----------
     picked
         Index 0 … 3 of the offered candidate; None: all were rejected.
     number
-        The new round, 2 and later.
+        Number of the new round, 2 or larger.
     by_part
         Name of a part (`parts_of`) -> index 0 … 3 of the candidate from which the part is taken.
     quiet
-        Whether all four candidates keep the picked shape, because the round shows doubts of other targets.
+        Whether all four candidates keep the picked shape, because the round shows doubts about other targets.
     """
     if target.settled and picked is not None and not target.drawn and (quiet or not target.resting):
         return target
@@ -140,9 +141,9 @@ def _combined(offered: Float32, picked: int, numbers: PartNumbers, chosen: Seque
 
 
 def _chosen(target: TargetState, picked: int, by_part: Mapping[str, int]) -> tuple[PartNumbers, list[int]]:
-    """Return the number of the part of each cell of the crop, and the chosen candidate of each part.
+    """Return the part number of each cell of the crop, and the chosen candidate for each part.
 
-    The list of candidates is empty if every part takes the candidate `picked`.
+    The list of candidates is empty if the candidate `picked` is chosen for every part.
     """
     parts = parts_of(target) if by_part else ()
     chosen = [by_part.get(part.name, picked) for part in parts]
@@ -176,18 +177,19 @@ def refine_target(
 ) -> TargetState:
     """Return the target after the reader's answer (equation 4).
 
-    After a pick, candidate 1 is the pick (the reader may keep it), and 2 to 4 are new, the largest first.
-    After a rejection all four are new, vary more, and differ from the rejected candidates. This function is
-    for targets without a belief; `answered` is for targets with a belief.
+    After a pick, candidate 1 is the picked candidate, so that the reader can keep it. Candidates 2 to 4 are
+    new, the largest first. After a rejection, all four candidates are new and differ from the rejected
+    candidates. They vary more than after a pick. This function is for targets without a belief; `answered` is
+    for targets with a belief.
 
     Parameters
     ----------
     picked
         Index 0 … 3 of the offered candidate; None: all were rejected.
     number
-        The new round, 2 and later.
+        Number of the new round, 2 or larger.
     outliner
-        Segments the target in 3-D, if `target` keeps its densities.
+        A 3-D model that outlines lesions. It is used if `target` keeps the HU of its cells.
     """
     offered = target.offered.astype(np.float32)
     history = np.concatenate([offered, target.earlier.astype(np.float32)])
@@ -248,7 +250,10 @@ def _agreement(logits: Float32, reference: Float32) -> NDArray[np.float64]:
 def _belief(
     logits: Float32, crop: Crop, size: SizePosterior, reference: Float32 | None
 ) -> NDArray[np.float64]:
-    """Return the probability ``(N,)`` of each member. It grows with Dice to the pick and fit of the size."""
+    """Return the probability ``(N,)`` of each member.
+
+    It is larger if the member is similar to the pick, and if its size fits the size that the reader wants.
+    """
     volumes = [volume_ml(member, crop) for member in logits]
     fit = np.array([size.density(volume) for volume in volumes]) + 1e-6
     if reference is None:
@@ -257,7 +262,10 @@ def _belief(
 
 
 def _unlike(logits: Float32, rejected: Float32) -> NDArray[np.intp]:
-    """Return the indices of members that repeat no rejected candidate; at least the four least similar."""
+    """Return the indices of the members that repeat no rejected candidate.
+
+    If there are fewer than four, then the four members least similar to rejected candidates are returned.
+    """
     count = len(logits)
     likeness = dice_matrix(np.concatenate([logits, rejected]) > 0)[:count, count:].max(axis=1)
     order = np.argsort(likeness, kind="stable")

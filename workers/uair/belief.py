@@ -1,4 +1,4 @@
-"""A belief over the shapes of a target: a probability distribution. This module makes it before any answer.
+"""The belief over the shapes of a target, a probability distribution. This module makes the first belief.
 
 A shape is the zero level of a field of signed distances, in mm, positive inside::
 
@@ -30,26 +30,30 @@ MOST_CELLS = 24000
 """Particles are compared on at most this many cells. Larger targets are sampled with a stride."""
 MARGIN_MM = 4.0
 MARGIN_RADII = 0.4
-"""Shapes may reach beyond all members by this part of the radius, and by at least `MARGIN_MM`."""
+"""Shapes may reach this fraction of the radius beyond all members, but at least `MARGIN_MM`."""
 MOST_FACTORS = 12
 MOST_MODES = 160
 LENGTH_RADII = 0.6
 """Length scale (standard deviation) of the smooth fields' kernel, in radii."""
 AMPLITUDE_RADII, LEAST_AMPLITUDE_MM, MOST_AMPLITUDE_MM = 0.10, 0.3, 2.5
-"""Standard deviation of the prior's smooth fields, in radii and in mm."""
-DENSITY_MEAN = 0.5
-"""Prior mean of the coefficient of the density evidence.
+"""Standard deviation of the smooth fields before any answer.
 
-Its standard deviation is 1. The mean is positive, because networks follow the density too little.
+It is the first value times the radius, plus the second value in mm. It is at most the third value in mm.
+"""
+DENSITY_MEAN = 0.5
+"""Mean of the coefficient of the density evidence before any answer, see `with_direction`.
+
+The coefficient's standard deviation is 1. The mean is positive, because networks follow the density too
+little.
 """
 REACH = 2.0
 """Distance from the surface up to which shapes follow the density, in deviations of the smooth fields."""
 OFFSET_RADII, MOST_OFFSET_MM = 0.08, 1.0
-"""Standard deviation of the offset (how far out readers draw): in radii, and at most in mm."""
+"""Standard deviation of the offset (how far outwards readers draw) in radii, and its maximum in mm."""
 PREFERENCE_SHARE = 0.2
-"""The part of the offset's spread that remains if the reader's preference is remembered."""
+"""The fraction of the offset's standard deviation that remains if a reader's preference is remembered."""
 LEVEL = 0.45
-"""A candidate contains a cell if more than this part of the shapes in its cluster contain the cell.
+"""A candidate contains a cell if more than this fraction of the shapes in its cluster contain the cell.
 
 The value is below one half, because the expected Dice is then larger.
 """
@@ -78,7 +82,7 @@ class Belief:
     radius_mm
         Radius of a sphere with the mean's volume.
     particles
-        ``(P, F + K + 1)`` coefficients of factors, smooth fields, and the offset in mm.
+        ``(P, F + K + 1)``: the coefficients of factors and smooth fields, and the offset in mm.
     """
 
     start: tuple[int, int, int]
@@ -103,14 +107,14 @@ class Belief:
         return z, y, x
 
     def with_preference(self, change_mm: float) -> Belief:
-        """Return the belief after the preference changed by `change_mm`. Half of the particles move."""
+        """Return the belief after the preference changed by `change_mm`. Every second particle moves."""
         particles = self.particles.astype(np.float32)
         particles[1::2, -1] += change_mm
         return replace(self, particles=particles.astype(np.float16))
 
     @cached_property
     def _basis(self) -> Float32:
-        """``(F + K + 1, V)``: the basis that the coefficients multiply, on the samples."""
+        """``(F + K + 1, V)``: the fields on the samples. A particle's coefficients multiply these fields."""
         shape = self.factors.shape[1:]
         fields = _cosines(shape, self._modes)
         factors = self.factors.reshape(len(self.factors), fields.shape[1]).astype(np.float32)
@@ -151,14 +155,14 @@ class Belief:
         return np.asarray(self.allowed[self.sampled].ravel())
 
     def samples_of(self, mask: Mask) -> Float32:
-        """Return a mask ``(n, h, w)`` of the crop's cells on the samples, ``(V,)``, as 0 and 1."""
+        """Return the values ``(V,)``, 0 or 1, of a mask ``(n, h, w)`` of the crop's cells at the samples."""
         return np.asarray(mask[self.part][self.sampled].ravel(), np.float32)
 
     def agreement(self, masks: Mask) -> Float64:
         """Return the Dice ``(P, K)`` of each particle with masks ``(K, n, h, w)`` of the crop's cells."""
         scale = float(np.prod(self.stride))
         drawn = np.stack([self.samples_of(mask) for mask in masks])
-        # Cells of a mask beyond the window are in no particle.
+        # A mask may have cells beyond the window. No particle contains these cells.
         sizes = np.maximum(drawn.sum(axis=1), masks.reshape(len(masks), -1).sum(axis=1) / scale)
         return dices(self.shapes, drawn, sizes)
 
@@ -166,7 +170,7 @@ class Belief:
         """Return the root mean square difference ``(n, h, w)`` of the shapes from a mask of the crop's cells.
 
         After a selection, the mask replaces the mean of equation 1 (section 4.4 of the paper). A cell's value
-        is the square root of the probability that the mask is wrong there.
+        is the square root of the probability that the mask is wrong in this cell.
         """
         wrong = self.shapes.mean(axis=0)
         inside = self.samples_of(mask) > 0
@@ -189,7 +193,7 @@ class Belief:
         return values
 
     def logits_of(self, members: NDArray[np.intp], crop_shape: tuple[int, ...]) -> Float32:
-        """Return the candidate ``(n, h, w)`` that represents some particles, in logits on the crop's cells.
+        """Return the logits ``(n, h, w)`` of a candidate that represents some particles, on the crop's cells.
 
         A cell's logit is ``logit(m) - logit(LEVEL)``, limited to `LIMIT`. Here m is the mean of
         ``1 / (1 + exp(-phi / s))`` over the particles, and s is half the size of a sample.
@@ -216,8 +220,9 @@ def prior_belief(
 ) -> Belief:
     """Return the belief before any answer.
 
-    ``a`` is normal with the members' own covariance, ``b`` normal with a spectrum ``exp(-(s |k|)^2)`` scaled
-    to `AMPLITUDE_RADII`, ``o`` normal with `OFFSET_RADII`. The members are particles, too.
+    All coefficients have normal distributions: ``a`` with the members' own covariance, and ``b`` with a
+    spectrum ``exp(-(s |k|)^2)`` scaled to `AMPLITUDE_RADII`. The standard deviation of ``o`` is
+    `OFFSET_RADII`. The members are particles, too.
 
     Parameters
     ----------
@@ -228,8 +233,8 @@ def prior_belief(
     cell_mm
         Size of a cell (z, y, x).
     preference_mm
-        The remembered preference of the reader, in mm outwards. Half of the particles begin there. The other
-        half serves other readers.
+        The remembered preference of the reader, in mm outwards. Half of the particles begin with this offset.
+        The other half fits other readers.
     """
     shape = masks.shape[1:]
     allowed = np.ones(shape, bool) if allowed is None else allowed
@@ -282,8 +287,9 @@ def with_direction(belief: Belief, evidence: Float32, rng: np.random.Generator) 
     """Return the belief with shapes that follow a density evidence ``(n, h, w)``, see `workers.uair.density`.
 
     The evidence becomes one more factor F. Near the surface, the factor moves shapes as far as a smooth field
-    does (root mean square). Far from the surface, it counts less: ``exp(-(mean / (2 A))^2 / 2)`` with the
-    fields' deviation A. The coefficient is normal with mean `DENSITY_MEAN` and deviation 1.
+    does (root mean square). Far from the surface, the factor is multiplied by ``exp(-(mean / (2 A))^2 / 2)``,
+    with the fields' standard deviation A. Its coefficient is normal with mean `DENSITY_MEAN` and standard
+    deviation 1.
     """
     samples = evidence[belief.part][belief.sampled]
     amplitude, depth = _amplitude_mm(belief.radius_mm), belief.mean[belief.sampled].astype(np.float32)
@@ -308,7 +314,7 @@ def _amplitude_mm(radius_mm: float) -> float:
 def smooth_fields(
     belief: Belief, rng: np.random.Generator, count: int, length_mm: float, amplitude_mm: float
 ) -> Float64:
-    """Return ``(count, F + K + 1)`` coefficients of random smooth fields of a length scale and amplitude."""
+    """Return coefficients ``(count, F + K + 1)`` of random smooth fields with this length and amplitude."""
     modes = belief._modes
     waves = np.pi * modes / np.asarray(belief._extent_mm)
     power = np.exp(-0.5 * (length_mm**2) * (waves**2).sum(axis=1))
@@ -320,7 +326,7 @@ def smooth_fields(
 
 @lru_cache(maxsize=64)
 def _lowest_modes(shape: tuple[int, int, int], extent_mm: Spacing) -> NDArray[np.int64]:
-    """Return ``(K, 3)`` numbers of half waves along each axis, longest waves first."""
+    """Return the modes ``(K, 3)``: the number of half waves along each axis. Longest waves come first."""
     grid = np.meshgrid(*(np.arange(min(n, 12)) for n in shape), indexing="ij")
     modes = np.stack([axis.ravel() for axis in grid], axis=1)
     waves = ((modes / np.asarray(extent_mm)) ** 2).sum(axis=1)
@@ -377,9 +383,9 @@ def distance_mm(mask: Mask, sampling: Spacing) -> Float32:
 
 
 def dices(shapes: Float32, candidates: Float32, sizes: Float32 | None = None) -> Float64:
-    """Return the Dice ``(P, K)`` of shapes with candidates, which are rows of 0 and 1.
+    """Return the Dice ``(P, K)`` of shapes ``(P, V)`` with candidates ``(K, V)``. All values are 0 or 1.
 
-    `sizes` are the candidates' sizes ``(K,)`` in samples, if candidates reach beyond the samples.
+    If candidates reach beyond the samples, then `sizes` ``(K,)`` are the candidates' whole sizes in samples.
     """
     drawn = candidates.sum(axis=1) if sizes is None else sizes
     shared = shapes @ candidates.T

@@ -14,7 +14,7 @@ from workers.uair.grids import Float32, Mask
 Rule = Literal["belief", "max_variance", "medoids"]
 SHOWN = 4
 FEWEST_PLAUSIBLE = 8
-"""At least this many members are kept, even if they look implausible. The reader decides."""
+"""At least this many members are kept, even if some are implausible, because the reader decides."""
 
 
 @lru_cache(maxsize=32)
@@ -36,14 +36,14 @@ def plausible(masks: Mask, quality: NDArray[np.float32], organ: Mask | None = No
     """Return the indices of plausible members, ascending.
 
     Without this filter, the rule of maximal variance chooses failed members. A member is dropped if it is
-    tiny (a fifth of the median size) or mostly outside the organ. It is dropped if its predicted IoU is 0.15
-    below the median, or if it is in the last eighth by agreement with the majority. At least
-    `FEWEST_PLAUSIBLE` members stay (all, if there are fewer).
+    tiny (less than a fifth of the median size) or mostly outside the organ. It is also dropped if its
+    predicted IoU is more than 0.15 below the median. The eighth of the members that agree least with the
+    majority is dropped, too. At least `FEWEST_PLAUSIBLE` members stay, or all members if there are fewer.
 
     Parameters
     ----------
     masks
-        ``(N, …)``.
+        ``(N, …)`` members.
     quality
         ``(N,)`` predicted IoU.
     organ
@@ -83,12 +83,12 @@ def choose_four(
     uncertain
         ``(…)`` M_unc of equation 2.
     rule
-        ``max_variance``: largest sum over M_unc of the variance within the four (equation 3). ``medoids``:
-        smallest expected distance (1 - Dice) of a member to the nearest shown member.
+        ``max_variance``: the largest sum over M_unc of the variance among the four members (equation 3).
+        ``medoids``: the smallest expected distance (1 - Dice) from a member to the nearest shown member.
     weights
         ``(N,)`` probability of each member for `medoids`; uniform if None.
     fixed
-        A member that must be among the four candidates.
+        Index of a member that must be among the four; None if any four may be chosen.
     """
     options = quadruples(len(masks))
     if fixed is not None:
@@ -104,7 +104,7 @@ def choose_four(
 
 
 def _variance(masks: Mask, uncertain: Mask, options: NDArray[np.intp]) -> NDArray[np.float64]:
-    """Return the summed variance of each quadruple, by the Gram matrix.
+    """Return the variance of each quadruple, summed over the uncertain cells, from the Gram matrix.
 
     For binary y the sum of squares about the mean of four is ``sum_i |y_i|^2 - |sum_i y_i|^2 / 4``. Its two
     terms are sums of entries of the Gram matrix. The variance is a third of this sum of squares.
@@ -117,6 +117,6 @@ def _variance(masks: Mask, uncertain: Mask, options: NDArray[np.intp]) -> NDArra
 
 
 def by_size(logits: Float32) -> Float32:
-    """Return the candidates, the largest first. So k has the same meaning for every target of a round."""
+    """Return the candidates, the largest first. So candidate k means the same for every target of a round."""
     sizes = (logits > 0).reshape(len(logits), -1).sum(axis=1)
     return logits[np.argsort(-sizes, kind="stable")]

@@ -29,11 +29,11 @@ class Layer:
 
 
 def tidied(logits: Float32) -> Float32:
-    """Return logits whose mask is one component without holes. Holes are also closed in each slice."""
+    """Change logits so that their mask is one component without holes, in 3-D and in each slice."""
     box = bounding_box(logits > 0)
     if box is None:
         return logits
-    # The part has a margin of one cell, so that all cells outside the mask are connected.
+    # The box has a margin of one cell, so that all cells outside the mask are connected.
     part = box.extended((1.0, 1.0, 1.0), (1.0, 1.0, 1.0), logits.shape).outer(logits.shape)
     result = logits.astype(np.float32)
     inside = result[part]
@@ -49,8 +49,9 @@ def tidied(logits: Float32) -> Float32:
 def compose(liver: Layer, domain: Mask, lesions: Sequence[Layer], shape: tuple[int, int, int]) -> Labels:
     """Return the label volume ``(Z, Y, X)`` of one candidate.
 
-    Logits are interpolated to the voxels and then thresholded. Lesions stay inside `domain` (on the liver's
-    crop). Their voxels replace the liver's voxels. If two lesions meet, then the larger logit wins.
+    Logits are interpolated to the voxels and then thresholded. Lesion voxels outside `domain` (on the liver's
+    crop) are dropped. All other lesion voxels replace liver voxels. If two lesions contain the same voxel,
+    then the larger logit decides.
     """
     labels = np.zeros(shape, np.uint8)
     region, values = liver.crop.positive_part(tidied(liver.logits))
@@ -69,7 +70,7 @@ def compose(liver: Layer, domain: Mask, lesions: Sequence[Layer], shape: tuple[i
 
 
 def dice_by_label(a: Labels, b: Labels) -> dict[int, float]:
-    """Return the Dice of every label value in `a` or `b`. Lesions count as liver, too."""
+    """Return the Dice of every label value in `a` or `b`. For the liver's Dice, lesions count as liver."""
     counts = np.zeros((256, 256), np.int64)
     for plane_a, plane_b in zip(a, b, strict=True):
         if plane_a.any() or plane_b.any():
@@ -88,7 +89,7 @@ def dice_by_label(a: Labels, b: Labels) -> dict[int, float]:
 
 
 def spread_apart(logits: Float32, fixed: int | None, largest_dice: float) -> Float32:
-    """Return candidates ``(4, n, h, w)`` that differ. If they are too similar, their logits are shifted.
+    """Return four different candidates ``(4, n, h, w)``. If two are too similar, then logits are shifted.
 
     Parameters
     ----------
@@ -97,7 +98,8 @@ def spread_apart(logits: Float32, fixed: int | None, largest_dice: float) -> Flo
     fixed
         Index of a candidate that stays unchanged (the reader's selection), or None.
     largest_dice
-        The largest Dice of two masks of the result. No mask shrinks below half of its size for this.
+        The largest Dice of two masks of the result. It may be exceeded, because no mask shrinks below half of
+        its size.
     """
     result = logits.copy()
     sizes = (logits > 0).reshape(len(logits), -1).sum(axis=1)

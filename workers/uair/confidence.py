@@ -1,9 +1,10 @@
-"""Estimate how likely a proposal is a lesion, after the model answered prompts about it.
+"""Estimate how likely a proposal (a possible lesion) is a real lesion, from the ensemble of the proposal.
 
-Most proposals are wrong: blurred edges, vessels, the gallbladder's bed. A lesion differs from them by four
-features of its ensemble. Its members agree, liver surrounds it, it has some volume, and a learned finder saw
-it. Without a finder, the fourth feature is a density that differs from the liver's by a lesion's amount.
-The model's own predicted IoU is left out: its scale differs from model to model.
+Most proposals are wrong: they are blurred edges, vessels, or the gallbladder's bed. A lesion differs from
+them by four features. The members of its ensemble agree, liver surrounds it, it is not tiny, and a learned
+lesion finder gave it a high probability. Without a finder, the fourth feature is the density, which must
+differ from the liver's density as it does in lesions. The model's own predicted IoU is not used, because its
+scale differs from model to model.
 """
 
 from __future__ import annotations
@@ -20,25 +21,28 @@ from workers.uair.grids import Crop, Float32, Mask
 
 RING_MM = (2.0, 7.0)
 DARKEST = 6.0
-"""A contrast beyond this, in the liver's robust standard deviations, is fat or gas rather than a lesion."""
+"""A larger contrast, in robust standard deviations of the liver's density, is fat or gas and no lesion."""
 FAINTEST = 1.2
 DOUBTFUL = 0.5
 """Without a finder, a proposal with less confidence than this is not shown."""
 HARDLY_SEEN = 0.05
 """With a finder, a proposal with less confidence than this is not shown.
 
-On phantoms, this limit leaves about two false lesions a case, each in two of the four candidates.
+On phantoms, this limit leaves about two false lesions per case, each in two of the four candidates.
 """
 SURE = 0.85
 """A lesion with less confidence than this is left out of two of the first four candidates.
 
-The reader decides.
+The reader decides whether the lesion is real.
 """
 CERTAIN = 0.97
 """A lesion with less confidence than this is left out of one of the first four candidates."""
 
 VOLUME_ENOUGH_ML = 5.0
-"""A larger volume in ml is no further evidence. Stomach and gallbladder, if proposed, are large, too."""
+"""Volume above this value, in ml, is no further evidence.
+
+A stomach or gallbladder that is wrongly proposed is large, too.
+"""
 LEAST_SURE_ML = 1.0
 """A lesion below this volume in ml (12 mm across) stays doubtful, even if its features are clear."""
 
@@ -52,11 +56,12 @@ class Evidence:
     agreement
         Mean pairwise Dice of the members.
     surrounded
-        The part of the ring from 2 to 7 mm around the lesion that is liver.
+        The fraction of liver in the ring from 2 to 7 mm around the lesion.
     volume_ml
         Volume of the majority mask.
     contrast
-        Median density inside minus the liver's, divided by the liver's robust standard deviation.
+        Median density of the majority mask minus the liver's median density, divided by the robust standard
+        deviation of the liver's density.
     seen
         Mean probability of a learned finder inside the majority mask; None without a finder.
     peak
@@ -72,9 +77,9 @@ class Evidence:
 
     @property
     def confidence(self) -> float:
-        """Logistic score, 0 … 1. It is a ranking, not a probability.
+        """Logistic score, 0 … 1. It ranks proposals, but it is no probability.
 
-        With a learned finder, density is not used: nine of ten lesions that only density proposed were wrong.
+        With a learned finder, density is not used: nine of ten proposals from density alone were no lesions.
         """
         if self.seen is None or self.peak is None:
             confidence = self._by_density()
@@ -125,7 +130,7 @@ def evidence_of(
     crop: Crop,
     probability: Float32 | None = None,
 ) -> Evidence | None:
-    """Return the evidence for a proposal from its ensemble; None if the members have no majority.
+    """Return the evidence for a proposal; None if no cell is in at least half of the members.
 
     Parameters
     ----------
@@ -140,7 +145,7 @@ def evidence_of(
     crop
         The proposal's crop.
     probability
-        ``(n, h, w)`` of a learned finder.
+        ``(n, h, w)`` lesion probability of a learned finder; None without a finder.
     """
     majority = pool.masks.mean(axis=0) >= 0.5
     if not majority.any():
@@ -163,8 +168,8 @@ def evidence_of(
 def shown_in(confidences: list[float], *, first: bool) -> list[tuple[bool, bool, bool, bool]]:
     """Return for each lesion whether candidates 1 to 4 contain it.
 
-    A less certain lesion is left out of more candidates. After a pick, candidate 1 is the reader's selection,
-    and only the new candidates may lack it.
+    A less certain lesion is left out of more candidates. After a pick, candidate 1 is the reader's selection.
+    Then only the new candidates may lack the lesion.
     """
     doubtful = (True, False, True, False) if first else (True, True, False, False)
     return [

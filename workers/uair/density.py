@@ -1,7 +1,8 @@
-"""Compute the density evidence for a lesion in each cell: a direction in which shapes of a belief may differ.
+"""Compute the density evidence of each cell: whether its density is like the lesion or like its surroundings.
 
-Networks draw a lesion's surface too smooth, or at another level of density than the reader. A shape that
-follows the density more, or less, is a likely correction.
+The evidence is a direction in which shapes of a belief may differ. Networks draw a lesion's surface too
+smooth, or at another level of density than the reader does. So a shape that follows the density more, or
+less, is a likely correction.
 """
 
 from __future__ import annotations
@@ -13,7 +14,11 @@ from workers.uair.grids import Float32, Mask, Spacing
 
 SMOOTHING_MM = 1.0
 CORE, AROUND = 0.7, 0.1
-"""More than this part of the members contain a cell of the core; less than this part, a cell around it."""
+"""Limits of the fraction of members that contain a cell.
+
+Above the first limit, the cell belongs to the core of the lesion. Below the second limit, it lies around the
+lesion.
+"""
 NEAREST_MM, FARTHEST_MM = 1.0, 10.0
 """Distance range in mm of the cells around a lesion, from the surface of the majority mask."""
 LEAST_CELLS = 20
@@ -23,7 +28,7 @@ MOST_EVIDENCE = 1.5
 
 
 def density_evidence(hu: Float32, masks: Mask, allowed: Mask, cell_mm: Spacing) -> Float32 | None:
-    """Return the density evidence ``(n, h, w)``: 1 for the core's density, -1 for the surroundings'.
+    """Return the density evidence ``(n, h, w)``: 1 at the core's density, -1 at the density around it.
 
     ``e = clip(2 (g - (a + b) / 2) / (a - b), -1.5, 1.5)`` with densities g smoothed by `SMOOTHING_MM`, and
     their medians a in the core and b around the lesion.
@@ -42,7 +47,7 @@ def density_evidence(hu: Float32, masks: Mask, allowed: Mask, cell_mm: Spacing) 
     Returns
     -------
     Float32 | None
-        None if core or surroundings are too small, or if their densities are too similar.
+        The evidence; None if core or surroundings are too small, or if their densities are too similar.
     """
     held = masks.mean(axis=0)
     outside_mm = ndimage.distance_transform_edt(held <= 0.5, sampling=cell_mm)

@@ -48,11 +48,11 @@ class DrawnLesion:
     Parameters
     ----------
     value
-        Its label value.
+        Label value of the lesion.
     mask
-        ``(Z, Y, X)`` on the canonical grid, as the reader drew it.
+        ``(Z, Y, X)`` on the canonical grid, as the reader drew the lesion.
     crop
-        The crop around it.
+        The crop around the lesion.
     decode
         The model bound to the crop.
     cells
@@ -71,7 +71,7 @@ def opened(
 ) -> RoundState:
     """Return `state` with a target for a lesion that the reader added, as if candidate 1 had contained it.
 
-    The lesion's other three candidates are the model's answers to prompts around it. A lesion smaller than
+    The lesion's candidates 2 to 4 come from the model, with prompts around the lesion. A lesion smaller than
     half of a cell gets no target; `keep_selected` keeps its voxels.
     """
     known = _logits(drawn.crop, drawn.mask)
@@ -97,17 +97,17 @@ def opened(
 
 
 def keep_selected(candidates: Sequence[Labels], selected: Labels, known: Sequence[int]) -> list[Labels]:
-    """Return the candidates of a round, with every voxel of the earlier selection kept.
+    """Return the candidates of a round. Candidate 1 becomes the earlier selection, equal in every voxel.
 
-    Logits on a crop's cells cannot represent every voxel that a reader drew. So candidate 1 is the exact
-    selection, and a lesion without a target stays in all four candidates.
+    Logits on a crop's cells cannot represent every voxel that a reader drew, so candidate 1 is replaced. A
+    selected lesion without a target is copied to all four candidates.
 
     Parameters
     ----------
     candidates
         ``(Z, Y, X)`` label volumes, candidate 1 first.
     selected
-        Label volume of the same shape.
+        The earlier selection, a label volume of the same shape.
     known
         Label values that have a target in the state.
     """
@@ -125,13 +125,13 @@ def _edited(target: TargetState, labels: Labels) -> TargetState:
 
 
 def _logits(crop: Crop, mask: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """Return logits ``(n, cells, cells)`` of a mask. They are 0 where half of a cell is covered."""
+    """Return logits ``(n, cells, cells)`` of a mask. A logit is 0 where the mask covers half of a cell."""
     region = crop.region()
     centres = crop.cell_centres()
     part = mask[region].astype(np.float32)
     cell = [max(1, round(float(c[1] - c[0]))) for c in centres[1:]]
     covered = ndimage.uniform_filter(part, size=(1, *cell), mode="constant")
-    # Cell centres count from voxel edges, samples from voxel centres.
+    # `cell_centres` counts from voxel edges, `map_coordinates` from voxel centres.
     places = [c - 0.5 - span.start for c, span in zip(centres, region, strict=True)]
     grid = np.meshgrid(*places, indexing="ij")
     share = ndimage.map_coordinates(covered, grid, order=1, mode="constant")

@@ -22,7 +22,7 @@ CELLS_AT_ONCE = 1 << 24
 """The most cells of one mask token per call of the model. The logits of four tokens then need 256 MB."""
 
 Decoder = Callable[[Prompts], tuple[Float32, NDArray[np.float32]]]
-"""A function that answers ``P`` prompts.
+"""A function that runs the model on ``P`` prompts.
 
 It returns logits ``(P, M, h, w)`` and predicted IoU ``(P, M)`` of ``M`` mask tokens.
 """
@@ -39,8 +39,8 @@ class Ensemble:
     quality
         ``(N,)`` mean predicted IoU. A member without prompts gets the median of the other members.
     box_cells
-        S_b of equation 2: the mean over members of the area of their boxes in cells, summed over slices; 0 if
-        unknown.
+        S_b of equation 2: the area of a member's boxes in cells, summed over slices, averaged over members;
+        0 if unknown.
     """
 
     logits: Float32
@@ -89,7 +89,7 @@ def statistics(predictions: Float32) -> tuple[Float32, Float32]:
 def predict(
     decode: Decoder, members: Sequence[Member], stack_shape: tuple[int, int, int], smooth_slices: float
 ) -> Ensemble:
-    """Return the model's answers to the prompts of every member.
+    """Return the model's predictions for the prompts of every member.
 
     Parameters
     ----------
@@ -100,8 +100,8 @@ def predict(
     stack_shape
         ``(n, h, w)`` of one member's logits.
     smooth_slices
-        Standard deviation of a Gaussian across slices, in slices; 0 for no smoothing. A 2-D model's answers
-        vary randomly between neighbouring slices.
+        Standard deviation of a Gaussian across slices, in slices; 0 for no smoothing. The predictions of a
+        2-D model vary randomly between neighbouring slices.
     """
     logits = np.full((len(members), *stack_shape), ABSENT, np.float32)
     quality = np.full(len(members), np.nan, np.float32)
@@ -121,7 +121,10 @@ def predict(
 def _answers(
     decode: Decoder, members: Sequence[Member], cells: int
 ) -> Iterator[tuple[int, Float32, NDArray[np.float32]]]:
-    """Yield each member's answers. Members with prompts of the same form share a call of the model."""
+    """Yield each member's index, logits and predicted IoU.
+
+    Members with prompts of the same form share a call of the model.
+    """
     for indices in _together(members, max(1, CELLS_AT_ONCE // cells)):
         answers, predicted = decode(joined([members[index].prompts for index in indices]))
         start = 0
@@ -132,7 +135,10 @@ def _answers(
 
 
 def _together(members: Sequence[Member], limit: int) -> list[list[int]]:
-    """Return groups of members with prompts of the same form: at most `limit` prompts, or one member."""
+    """Return groups of member indices. The prompts of a group have the same form.
+
+    A group has at most `limit` prompts, or a single member.
+    """
     groups: dict[tuple[bool, bool], list[list[int]]] = {}
     sizes = [len(member.prompts) for member in members]
     for index, member in enumerate(members):

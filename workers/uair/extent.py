@@ -1,8 +1,9 @@
 """Trace the liver's extent slice by slice. The resulting mask gives the ensemble's prompts.
 
-A coarse localizer is least certain at the liver's ends: its lower end was 9 to 46 mm too short. So tracing
-starts on slices where localizer, model and density agree. From there, each slice's mask is the prompt of the
-next slice, down and up. Tracing ends where the mask no longer has the liver's density.
+A coarse localizer is least certain at the liver's ends: at the lower end, 9 to 46 mm of liver were missing.
+So tracing starts on slices where localizer, model and density (HU) agree. From these slices, tracing goes
+down and up: each slice's mask is the prompt for the next slice. Tracing ends where the mask no longer has the
+liver's density.
 """
 
 from __future__ import annotations
@@ -19,11 +20,11 @@ from workers.uair.localize import largest_component
 from workers.uair.prompts import Prompts, boxes_of, moved
 
 SURE = 0.7
-"""Part of a slice's mask that must have the liver's density for the slice to be a starting point."""
+"""Tracing can start on a slice if at least this fraction of the slice's mask has the liver's density."""
 LEAST = 0.6
-"""Below this part of liver density, the mask has left the liver.
+"""If a smaller fraction of a mask has the liver's density, then the mask has left the liver.
 
-Measured values are 0.8 to 0.95 in livers, and 0.2 to 0.55 after leaks.
+Measured fractions are 0.8 to 0.95 in livers, and 0.2 to 0.55 after the mask leaked out of the liver.
 """
 SPREADS = 3.0
 FEWEST_CELLS = 10
@@ -98,8 +99,8 @@ def trace_liver(decode: Decoder, hu: Float32, probability: Float32, pixels: int)
 def near(mask: Mask, crop: Crop, like_liver: Mask) -> Mask:
     """Return the cells that members may cover: within `REACH_MM` of a traced liver.
 
-    On slices beyond the liver's ends, a model segments another structure. So on these slices, members may
-    cover only cells of the liver's density (`like_liver`).
+    On slices beyond the liver's ends, a model would segment another structure. So on these slices, members
+    may cover only cells of the liver's density (`like_liver`).
     """
     spacing = (crop.step_mm, crop.cell_mm, crop.cell_mm)
     close = np.asarray(ndimage.distance_transform_edt(~mask, spacing) <= REACH_MM)
@@ -142,9 +143,9 @@ def _hand_on(
 ) -> None:
     """Continue the mask from slice `start` along `path`, in place.
 
-    If the model's mask does not have the liver's density, then the localizer decides. If the localizer's mask
-    has this density (a large lesion may fill the slice), then its mask is used and tracing continues.
-    Otherwise the liver has ended.
+    If the model's mask does not have the liver's density, then the localizer's mask is checked. If the
+    localizer's mask has this density, then it is used, and tracing continues: a large lesion may fill the
+    slice. Otherwise the liver has ended.
     """
     before = traced[start]
     for z in path:
@@ -166,9 +167,9 @@ def _hand_on(
 
 
 def _in_tissue(logits: Float32, hu: Float32, tissue: Tissue) -> Float32:
-    """Return a slice's logits, limited to the largest piece of liver density with its holes and bays filled.
+    """Return a slice's logits, limited to the mask's largest piece with the liver's density.
 
-    Cells of another density that the piece encloses (lesions, vessels) stay.
+    The holes and bays of the piece are filled. So enclosed cells of another density (lesions, vessels) stay.
     """
     mask = logits > 0
     piece = largest_component(ndimage.binary_opening(mask & tissue.like(hu)))

@@ -74,7 +74,7 @@ class LesionFinder:
     seed
         Seed of the prompts.
     outliner
-        Segments a lesion in 3-D; None: only the promptable model segments it.
+        A 3-D model that outlines lesions; None: only the promptable model segments lesions.
     """
 
     plan_crop: PlanCrop
@@ -88,8 +88,8 @@ class LesionFinder:
     ) -> list[Proposal]:
         """Return up to `limit` proposals, the most likely first.
 
-        They come from the learned finder. Without a finder, they are outliers of density. With a finder,
-        outliers are not used: nine of ten were wrong.
+        The learned finder makes the proposals. Without a finder, the proposals are places of unusual density.
+        With a finder, such places are not used, because nine of ten were no lesions.
         """
         if limit == 0:
             return []
@@ -102,7 +102,7 @@ class LesionFinder:
     def _outliers(
         self, hu: NDArray[np.generic], spacing: Spacing, organ: Organ, limit: int
     ) -> list[Proposal]:
-        """Return up to `limit` outliers of density, see `propose`."""
+        """Return up to `limit` places of unusual density, see `propose`."""
         crop = organ.liver.crop
         region = crop.region()
         iso = to_isotropic(hu[region], spacing, GRID_MM)
@@ -131,7 +131,7 @@ class LesionFinder:
         crop = self.plan_crop(around, spacing, hu.shape, LESION_PLAN)
         decode, cells = self.encode_crop(hu, crop)
         # The proposal's place in the body is the seed, because its place in the list may change.
-        # A box may begin outside the volume, so the place may be negative.
+        # A box may begin outside the volume. Its coordinates are then negative, but a seed must not be.
         place = abs(int(proposal.box.start[0] * 1e4 + proposal.box.start[2]))
         rng = np.random.default_rng([self.seed, 1, place])
         outline = proposal.outline.at(*crop.cell_centres())

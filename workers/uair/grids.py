@@ -1,8 +1,9 @@
 """Grids: boxes, the square crop that a model sees, and resampling between it and the volume.
 
-Conventions of the whole method. Volumes are ``(Z, Y, X)``; a continuous coordinate counts voxel *edges*, so
-voxel ``i`` covers ``[i, i + 1)`` and a half-open box ``[start, stop)`` has edge coordinates ``start`` and
-``stop``. The same holds for pixels of a crop and for cells of its masks. Spacing is (z, y, x) in mm.
+These conventions hold in the whole method. Volumes are ``(Z, Y, X)``. A continuous coordinate counts voxel
+*edges*: voxel ``i`` covers ``[i, i + 1)``. A half-open box ``[start, stop)`` has the edge coordinates
+``start`` and ``stop``. Pixels of a crop and cells of its masks are counted in the same way. Spacing is
+(z, y, x) in mm.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ class Voxels(Protocol):
         ...
 
     def __getitem__(self, index: Any, /) -> Any:
-        """Return a part as an array."""
+        """Return the indexed region as an array."""
         ...
 
 
@@ -100,8 +101,8 @@ def tight_box(mask: Mask) -> Box:
 Matrix = Any
 """A `scipy.sparse.csr_array`.
 
-A row of a resampling matrix has only a few weights. Sparse products use one thread. So they do not wait for
-busy cores, and the result does not depend on the number of cores.
+A row of a resampling matrix has only a few weights. Sparse products use one thread. So the products do not
+wait for busy cores, and their result does not depend on the number of cores.
 """
 
 
@@ -109,8 +110,8 @@ def sampling_matrix(count: int, edges: NDArray[np.float64], outside_zero: bool =
     """Return the matrix that resamples a signal of `count` samples to the cells between `edges`.
 
     Interpolation is linear at the cells' centres. If cells are wider than samples, then the triangular kernel
-    is as wide as a cell, against aliasing. If they are much narrower, then a cubic kernel (Keys, a = -0.5)
-    keeps edges sharp.
+    is as wide as a cell, against aliasing. If cells are much narrower than samples, then a cubic kernel
+    (Keys, a = -0.5) keeps edges sharp.
 
     Parameters
     ----------
@@ -124,7 +125,7 @@ def sampling_matrix(count: int, edges: NDArray[np.float64], outside_zero: bool =
     Returns
     -------
     Matrix
-        ``(n, count)`` float32; rows sum to 1 inside.
+        ``(n, count)`` float32. The weights of a cell inside the input sum to 1.
     """
     width = float(edges[1] - edges[0])
     centres = (edges[:-1] + edges[1:]) / 2.0 - 0.5  # in sample indices
@@ -160,7 +161,7 @@ def _linear_matrix(nodes: NDArray[np.float64], targets: NDArray[np.float64]) -> 
 
 @dataclass(frozen=True)
 class Crop:
-    """A stack of square, resampled slices around a target. It is the part of a volume that a model sees.
+    """A stack of square, resampled slices around a target. A model sees only this region of the volume.
 
     Parameters
     ----------
@@ -216,7 +217,7 @@ class Crop:
 
     @cached_property
     def _image_matrices(self) -> tuple[slice, slice, Matrix, Matrix]:
-        """Return the part of a slice that the crop covers, and the matrices that resample it."""
+        """Return the region of a slice that the crop covers, and the matrices that resample this region."""
         parts, matrices = [], []
         for axis in (0, 1):
             full = sampling_matrix(self.shape[axis + 1], self._edges(axis, self.pixels), outside_zero=True)
@@ -239,13 +240,13 @@ class Crop:
         hu
             The volume.
         neighbour_mm
-            Distance in mm of the neighbours above and below; at least one slice.
+            Distance in mm from a slice to its neighbours above and below; at least one slice distance.
 
         Returns
         -------
         tuple of NDArray
-            HU ``(n, pixels, pixels)`` of the slices, and the mean of the two neighbours of each. Outside of
-            the volume, the value is air in-plane, and the last slice is repeated beyond its ends.
+            HU ``(n, pixels, pixels)`` of the slices, and the mean HU of each slice's two neighbours. Outside
+            of the volume in-plane, the value is air. Beyond the volume's ends, its last slice is repeated.
         """
         shift = max(1, round(neighbour_mm / self.spacing[0]))
         wanted = {z + offset for z in self.slices for offset in (-shift, 0, shift)}
@@ -275,7 +276,7 @@ class Crop:
         )
 
     def region(self) -> tuple[slice, slice, slice]:
-        """Return the part of the volume that the crop covers, as index slices."""
+        """Return the region of the volume that the crop covers, as index slices."""
         half = self.side_mm / 2.0
         y0, x0 = (c - half / s for c, s in zip(self.centre, self.spacing[1:], strict=True))
         y1, x1 = (c + half / s for c, s in zip(self.centre, self.spacing[1:], strict=True))
@@ -301,8 +302,8 @@ class Crop:
         Returns
         -------
         tuple
-            Index slices of a part of `region`, and its logits. The part ends at the nearest cells beyond the
-            positive cells. Voxels farther out lie between cells that are not positive.
+            Index slices of a box inside `region`, and the logits in this box. The box ends at the nearest
+            cells beyond the positive cells. Voxels farther out lie between cells that are not positive.
         """
         box = bounding_box(logits > 0)
         if box is None:
@@ -382,7 +383,7 @@ def plan_crop(
     margin
         Side of the crop as a multiple of the box's longer in-plane side.
     min_side_mm
-        Shortest side of the crop.
+        The least side of the crop in mm.
     step_mm
         Wanted distance of slices in mm. The crop uses the nearest multiple of the volume's slice distance.
     whole_slice

@@ -1,6 +1,6 @@
 """Make lesion proposals from pieces of a learned finder's probability map.
 
-The caller passes the finder, which is any `LesionModel`.
+A proposal is a possible lesion. The caller passes the finder, which is any `LesionModel`.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ from workers.uair.lesions import Proposal, box_on_grid
 from workers.uair.localize import CoarseMap, largest_component
 
 FAINT, OUTLINE = 0.1, 0.5
-"""The probability of a faint piece, and the probability at which a lesion is outlined."""
+"""The least probability of a faint piece, and the probability at which other pieces are outlined."""
 CORES = (0.8, 0.9, 0.95)
-"""If a piece divides into parts at one of these probabilities, then it is several touching lesions."""
+"""A piece is several touching lesions if it divides into several cores at one of these probabilities."""
 LEAST_ML = 0.05
-"""Smaller pieces in ml (two voxels of 3 mm) are noise."""
+"""A piece with a smaller volume, in ml, is noise. The value is about two voxels of 3 mm."""
 LEAST_SHARE = 0.12
-"""A part smaller than this share of its piece is not a separate lesion."""
+"""A core smaller than this share of its piece is not a separate lesion."""
 LEVELS = (-1.2, 0.0, 1.2)
-"""Shifts of a learned outline's logits, for a tight, a plain and an inclusive member of the ensemble."""
+"""Shifts of a learned map's logits, for a tight, an unchanged and an inclusive member of the ensemble."""
 LIVER_SHARES = (0.5,)
 LESION_SHARES = (0.0, 0.5, 0.5, 0.75)
-"""The weights of the learned map in an ensemble's members, in turn.
+"""The weights of the learned map in the members of an ensemble, repeated for further members.
 
-Lesions gain from members that differ more.
+Results for lesions are better if the members differ more.
 """
 _PEAK = 90
 
@@ -72,19 +72,20 @@ def bounded_logit(probability: Float32) -> Float32:
 
 
 def led(pool: Ensemble, learned: Float32, shares: Sequence[float]) -> Ensemble:
-    """Return an ensemble whose members are mixed with a learned map. The map at each of `LEVELS` joins, too.
+    """Return an ensemble whose members are mixed with a learned map.
 
-    A promptable model sees one slice at a time, but its edges are sharper. A learned map comes from the whole
-    organ, at 3 mm. Means of their logits were better than each alone.
+    Copies of the map, shifted by `LEVELS`, join as members. A learned map comes from the whole organ, at
+    3 mm. A promptable model sees one slice at a time, but its edges are sharper. Means of both logits were
+    better than the logits of either model alone.
 
     Parameters
     ----------
     pool
-        The promptable model's answers.
+        The ensemble of the promptable model.
     learned
         ``(n, h, w)`` logits of the learned map on the same cells.
     shares
-        The map's weights in the members, in turn. A member with weight 0 is unchanged.
+        The map's weights in the members, repeated for further members. A member with weight 0 is unchanged.
     """
     count = len(pool.logits)
     share = np.resize(np.asarray(shares, np.float32), count).reshape(-1, 1, 1, 1)
@@ -99,7 +100,7 @@ class LesionModel(Protocol):
 
     @property
     def digest(self) -> str:
-        """SHA-256 of everything that decides the answer."""
+        """SHA-256 of everything that decides the result."""
         ...
 
     def search(self, hu: NDArray[np.generic], spacing: Spacing, around: Box, liver_hu: float) -> LesionMaps:
@@ -111,10 +112,10 @@ class LesionModel(Protocol):
 
 
 def pieces_of(lesions: CoarseMap) -> list[Proposal]:
-    """Return the lesions of a probability map, the most probable first.
+    """Return a proposal for each piece of a lesion probability map, the most probable first.
 
     A proposal's outline is the map around its piece, shifted so that the surface is at one half. Its score is
-    the piece's 90th percentile.
+    the 90th percentile of the probability in the piece.
     """
     found = [_proposal(lesions, piece, OUTLINE) for piece in _outlined(lesions)]
     found += [_proposal(lesions, piece, FAINT) for piece in _faint(lesions)]
@@ -122,7 +123,7 @@ def pieces_of(lesions: CoarseMap) -> list[Proposal]:
 
 
 def _outlined(lesions: CoarseMap) -> Iterator[Mask]:
-    """Yield pieces above `OUTLINE`. A piece with several cores is divided by the nearest core."""
+    """Yield pieces above `OUTLINE`. If a piece has several cores, each voxel goes to the nearest core."""
     probability = lesions.probability
     for piece in _components(probability > OUTLINE, lesions.spacing_mm, LEAST_ML):
         least = max(LEAST_ML, LEAST_SHARE * piece.sum() * lesions.spacing_mm**3 / 1000.0)

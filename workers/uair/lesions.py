@@ -1,7 +1,8 @@
 """Propose lesions: compact places whose density differs from the rest of the liver (docs/engine.md).
 
-The grid is isotropic. The liver is closed and filled first, because a predicted liver often lacks large
-lesions. Density is compared with the liver's own median, robustly, at several scales.
+All steps use an isotropic grid. First, the liver's mask is closed and filled, because a predicted liver often
+lacks large lesions. Then density (HU) is compared with the liver's own median at several scales, in robust
+standard deviations.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ RIM_MM = 16.0
 SKIN_MM = 2.5
 """Depth in mm below the liver's surface from which density is used. Nearer to the surface it is blurred."""
 OVERLAP = 0.4
-"""Two proposals are the same if their boxes share more than this part of the smaller box."""
+"""Two proposals are the same if their boxes share more than this fraction of the smaller box."""
 PLAUSIBLE_HU = (-40.0, 250.0)
 """The HU of tissue of a liver or a lesion. Fat and gas, which closing may include, lie outside."""
 
@@ -49,10 +50,10 @@ class Proposal:
     box
         In the volume's edge coordinates.
     outline
-        The proposed region, as a map over a part of the volume.
+        The proposed region, as a map over a box of the volume.
     score
-        A larger score is more likely, among proposals of one kind. It is a robust z-score, weighted by size
-        and compactness, or a learned finder's probability.
+        Among proposals of the same kind, a larger score means a more likely lesion. The score of a learned
+        proposal is a probability. Otherwise it is a robust z-score, weighted by size and compactness.
     volume_ml
         Volume of the region.
     learned
@@ -76,9 +77,9 @@ class _Blob:
 def lesion_domain(liver: Mask, spacing_mm: Spacing, doubtful: Mask | None = None) -> Mask:
     """Return the possible places of lesions: the liver closed, filled and slightly dilated.
 
-    `doubtful` are cells that another source labels as liver. They belong to the domain within `DOUBTFUL_MM`
-    of the liver, because a mask of liver density lacks a lesion at the liver's surface. Only pieces of them
-    that are thicker than `RIM_MM` count.
+    `doubtful` is a mask of cells that another source labels as liver. Within `DOUBTFUL_MM` of the liver,
+    these cells join the domain, because a mask of liver density lacks a lesion at the liver's surface. Only
+    pieces that are thicker than `RIM_MM` join.
     """
     reach = [max(1, round(CLOSING_MM / s)) for s in spacing_mm]
     padded = np.pad(largest_component(liver), [(n + 1, n + 1) for n in reach])
@@ -110,14 +111,14 @@ def propose(
     hu
         ``(z, y, x)`` HU at `GRID_MM` isotropic.
     domain
-        ``(z, y, x)`` of `lesion_domain` on the same grid.
+        ``(z, y, x)``: the result of `lesion_domain` on the same grid.
     liver
-        ``(z, y, x)`` the liver itself. Its density is the reference. Bright outliers count only here, since
-        heart and opacified bowel lie beyond it.
+        ``(z, y, x)`` the liver itself. Its density is the reference. Bright outliers count only inside the
+        liver, because heart and opacified bowel lie beyond it.
     origin
-        The start of that grid in the volume's edge coordinates.
+        The start of the grid in the volume's edge coordinates.
     volume_spacing
-        Voxel spacing of the volume. Boxes are in its voxels.
+        Voxel spacing of the volume. The proposals' boxes count the volume's voxels.
     """
     low, high = PLAUSIBLE_HU
     smooth = ndimage.gaussian_filter(hu, 1.0)

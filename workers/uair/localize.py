@@ -27,21 +27,21 @@ from workers.uair.grids import (
 SEARCH_MM = (45.0, 6.0)
 """The liver's ends are searched this many mm below and above the extended box."""
 UNCOVERED = 0.1
-"""The part of a coarse voxel by which a coarse grid may be shorter than the volume."""
+"""The fraction of a coarse voxel by which a coarse grid may be shorter than the volume."""
 BODY_HU = -300.0
 MIN_LIVER_ML = 150.0
 """A smaller region, in ml, is a mistake. The smallest adult liver remnants are larger."""
 EXTENSION_MM = (6.0, 7.5, 7.5)
 """Extension of the box (z, y, x) in mm.
 
-The paper extends by [2, 10, 10] voxels of 3 mm. A quarter of that is enough in-plane, because the coarse mask
-guides the prompts, too.
+The paper extends by [2, 10, 10] voxels of 3 mm. A quarter of the paper's extension is enough in-plane,
+because the coarse mask guides the prompts, too.
 """
 
 
 @dataclass(frozen=True)
 class CoarseMap:
-    """Probabilities ``(z, y, x)`` on an isotropic grid over a volume or a part of it.
+    """Probabilities ``(z, y, x)`` on an isotropic grid over a volume, or over a box of a volume.
 
     `origin` is the start of the grid's first voxel in the volume's edge coordinates (z, y, x).
     """
@@ -52,10 +52,10 @@ class CoarseMap:
     origin: tuple[float, float, float] = (0.0, 0.0, 0.0)
 
     def at(self, z: Coordinates, y: Coordinates, x: Coordinates) -> Float32:
-        """Interpolate at the outer product of volume edge coordinates, linearly; 0 outside.
+        """Interpolate linearly at the outer product of volume edge coordinates. The value outside is 0.
 
-        The outer half of the grid's last voxels keeps its value, because an organ may continue beyond the
-        scan.
+        The outer half of a voxel at the grid's border has the voxel's value, because an organ may continue
+        beyond the scan.
         """
         places = zip((z, y, x), self.origin, self.volume_spacing, strict=True)
         grids = [(values - start) * step / self.spacing_mm - 0.5 for values, start, step in places]
@@ -68,7 +68,7 @@ class CoarseMap:
 
 @dataclass(frozen=True)
 class Location:
-    """A located liver: extended box in edge coordinates, and coarse probability on the volume's grid."""
+    """A located liver: its extended box in edge coordinates, and its coarse probability over the volume."""
 
     box: Box
     coarse: CoarseMap
@@ -85,11 +85,11 @@ class Localizer(Protocol):
 
     @property
     def digest(self) -> str:
-        """SHA-256 of everything that decides the answer (weights, templates)."""
+        """SHA-256 of everything that decides the result (weights, templates)."""
         ...
 
     def locate(self, hu: NDArray[np.generic], spacing: Spacing) -> Location | None:
-        """Return the location of the liver; None if there is none.
+        """Return the location of the liver; None if no liver is found.
 
         `hu` is ``(Z, Y, X)`` on the canonical grid (superior, posterior, left).
         """
@@ -116,7 +116,7 @@ def to_isotropic(hu: NDArray[np.generic], spacing: Spacing, target_mm: float) ->
 
 
 def body_region(hu: Float32) -> tuple[slice, slice, slice]:
-    """Return the region of the largest body in coarse HU: all slices, with two voxels of air around it."""
+    """Return the region of the largest body in coarse HU: all slices, and two voxels around it in-plane."""
     body = ndimage.binary_opening(hu > BODY_HU, iterations=2)
     largest = largest_component(body)
     box = bounding_box(largest)
@@ -185,7 +185,7 @@ def _location(
     z0, y0, x0 = (a * spacing_mm / s for a, s in zip(box.start, volume_spacing, strict=True))
     z1, y1, x1 = (b * spacing_mm / s for b, s in zip(box.stop, volume_spacing, strict=True))
     tight = Box((z0, y0, x0), (z1, y1, x1))
-    # Probability outside the component belongs to other organs; its own soft edge is kept.
+    # Probability outside the component belongs to other organs. The component's own soft edge is kept.
     near = ndimage.binary_dilation(mask, iterations=2)
     coarse = CoarseMap(np.where(near, probability, 0.0).astype(np.float32), spacing_mm, volume_spacing)
     return Location(tight.extended(extension_mm, volume_spacing, volume_shape), coarse)

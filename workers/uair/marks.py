@@ -1,8 +1,8 @@
 """Segment lesions that a reader marked. The marks give prompts and update the belief over shapes.
 
 A line or a contour gives a lesion's place and edge. A point gives only its place. The marks of a lesion
-become an ellipsoid and points of the edge. The ellipsoid's box prompts the networks. The points condition the
-belief.
+become an ellipsoid and points of the edge. The ellipsoid's box prompts the networks. The points of the edge
+update the belief.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ Float64 = NDArray[np.float64]
 
 POINT, LINE, CONTOUR = "point", "line", "contour"
 OTHER_AXES = 0.8
-"""Extent of a lesion across its measured axis, as a part of that axis. Readers measure the longest axis."""
+"""Extent of a lesion across its measured axis, as a fraction of this axis. Readers measure the longest."""
 POINT_RADIUS_MM = 8.0
 LEAST_RADIUS_MM = 2.0
 EDGE_MM = 1.5
-"""Standard deviation in mm of a mark's end from the true edge."""
+"""Standard deviation, in mm, of the distance from a mark's end to the lesion's true edge."""
 MOST_EDGE_POINTS = 24
 DOMAIN_GROWTH = 1.5
 """Outside of the liver, a marked lesion may reach this far, in half axes of its ellipsoid."""
@@ -124,7 +124,10 @@ def _longest(edges: Sequence[Float64]) -> Float64:
 
 
 def _across(first: Float64, offsets: Float64) -> tuple[Float64, Float64]:
-    """Return two directions perpendicular to an axis and each other. Marks reach farthest along the first."""
+    """Return two directions, perpendicular to an axis and to each other.
+
+    Marks reach farthest along the first direction.
+    """
     along = first / np.linalg.norm(first)
     rest = offsets - np.outer(offsets @ along, along)
     reach = np.linalg.norm(rest, axis=1)
@@ -153,7 +156,7 @@ class MarkAsker:
     rng_of
         Returns the random generator for a round number and a label value.
     outliner
-        Segments a lesion in 3-D; None: only the promptable model segments it.
+        A 3-D model that outlines lesions; None: only the promptable model segments lesions.
     """
 
     plan_crop: PlanCrop
@@ -169,7 +172,7 @@ class MarkAsker:
         spacing: Spacing,
         shape: tuple[int, ...],
     ) -> RoundState:
-        """Return `state` with a target for each new lesion. The four candidates of each fit its marks."""
+        """Return `state` with a target for each new lesion. A lesion's four candidates fit its marks."""
         first_is_best = state.targets[0].held
         for lesion in marked:
             rng = self.rng_of(state.number, lesion.value)
@@ -220,7 +223,7 @@ def measured(
     Parameters
     ----------
     first_is_best
-        Whether candidate 1 is the most likely one. If not, then the four are sorted by size.
+        Whether candidate 1 becomes the most likely candidate. If not, then the four are sorted by size.
     """
     target = replace(target, confidence=1.0, present=(True,) * 4)
     if target.belief is None or not len(marked.edge):
@@ -249,8 +252,9 @@ def cells_of(points: Float64, crop: Crop) -> Float64:
 def after_measuring(belief: Belief, cells: Float64, rng: np.random.Generator) -> Belief:
     """Return the belief after points of the edge were measured, by an ensemble Kalman update.
 
-    A shape's distance at a point is linear in its coefficients, so one update moves all particles. If the
-    points lie farther from the surface than the belief's spread, then the spread grows first.
+    The signed distance of a shape at a point is a linear function of the shape's coefficients. So one update
+    moves all particles. If the points lie farther from the surface than the belief's spread, then the spread
+    grows first.
 
     Parameters
     ----------
@@ -280,7 +284,7 @@ def after_measuring(belief: Belief, cells: Float64, rng: np.random.Generator) ->
 
 
 def without(state: RoundState, values: Sequence[int]) -> RoundState:
-    """Return `state` with lesions dropped. They are in no candidate of this and later rounds."""
+    """Return `state` with lesions dropped. No candidate of this and later rounds contains these lesions."""
     targets = tuple(
         replace(target, present=(False,) * 4) if target.value in values else target
         for target in state.targets

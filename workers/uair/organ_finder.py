@@ -19,7 +19,7 @@ from workers.uair.state import TargetState
 from workers.uair.targets import LIVER_PLAN, CandidateOptions, first_pool, open_target
 
 AROUND_MM = (6.0, 12.0, 12.0)
-"""The lesion finder looks this far beyond the liver's search box (z, y, x), in mm."""
+"""The lesion finder searches this far beyond the liver's search box (z, y, x), in mm."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,8 @@ class OrganFinder:
     rng
         The random generator of the prompts.
     lesions
-        The 3-D network that sees all slices at once; None: the promptable model alone draws the organ.
+        The learned lesion finder, a 3-D network that sees all slices at once. None: the promptable model
+        alone draws the organ.
     """
 
     plan_crop: PlanCrop
@@ -47,7 +48,9 @@ class OrganFinder:
     def found(
         self, hu: NDArray[np.generic], spacing: Spacing, location: Location, preference_mm: float
     ) -> Organ | None:
-        """Return the organ in ``(Z, Y, X)`` canonical HU with its first four candidates, or None.
+        """Return the organ in ``(Z, Y, X)`` canonical HU with its first four candidates.
+
+        The result is None if the liver cannot be traced.
 
         Parameters
         ----------
@@ -80,8 +83,9 @@ class OrganFinder:
 def domain_of(liver: TargetState, location: Location | None = None, maps: LesionMaps | None = None) -> Mask:
     """Return the mask of possible lesion places on the liver's crop.
 
-    The mask contains the majority of the liver's candidates with a margin, and thick parts that only the
-    localizer labels as liver. It also contains all cells that the learned finder labels as liver.
+    The mask contains the cells in at least two of the liver's four candidates, with a margin. It also
+    contains thick regions that only the localizer labels as liver, and all cells that the learned finder
+    labels as liver.
     """
     crop = liver.crop
     doubtful = None if location is None else location.coarse.at(*crop.cell_centres()) > 0.5

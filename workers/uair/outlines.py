@@ -1,7 +1,8 @@
 """Add outlines of a learned 3-D model as members of a lesion's ensemble.
 
-A promptable model sees a single slice at a time. An outliner sees all of a lesion's slices. Its prompt is a
-3-D box, and optionally an earlier outline. The caller passes the model.
+A promptable model sees a single slice at a time. An *outliner* is a 3-D model that sees all slices of a
+lesion. Its prompt is a 3-D box around the lesion, and optionally an earlier outline. The code calls such a
+prompt a *question*. The caller passes the outliner.
 """
 
 from __future__ import annotations
@@ -18,18 +19,18 @@ from workers.uair.grids import Box, Crop, Float32, Mask, tight_box
 from workers.uair.lesion_maps import LESION_SHARES, led
 
 LEAST_CELLS = 64
-"""An outliner sees at least this many cells in each direction of a slice, or twice the box."""
+"""The least number of rows and columns of cells that an outliner sees. For large boxes, it sees more."""
 SECOND_OPINION = 0.04
-"""Growth of the box around a selected mask for the outliner's second question."""
+"""After a selection, each face of the outliner's second box is moved outwards by this fraction of the box."""
 GROWTH, SPREAD = 0.08, 0.06
-"""The second box of the first round: mean and standard deviation of each face's shift outwards.
+"""Mean and standard deviation of the outward shift of each face of the second box in round 1.
 
 The unit is the box's size.
 """
 
 
 class Question(NamedTuple):
-    """A question to an outliner about one lesion."""
+    """A prompt for an outliner about one lesion."""
 
     box: Mask
     """``(n, h, w)``: the cells of the box around the lesion; not empty."""
@@ -38,24 +39,26 @@ class Question(NamedTuple):
 
 
 class Outliner(Protocol):
-    """Segments one lesion in a crop."""
+    """A 3-D model that segments one lesion in a crop."""
 
     @property
     def digest(self) -> str:
-        """SHA-256 of everything that decides the answer."""
+        """SHA-256 of everything that decides the result."""
         ...
 
     def outline(self, hu: Float32, questions: Sequence[Question], cell_mm: float, step_mm: float) -> Float32:
-        """Return logits ``(Q, A, n, h, w)`` of alternative outlines for each question, the most likely first.
+        """Return logits ``(Q, A, n, h, w)``: ``A`` alternative outlines for each of ``Q`` prompts.
+
+        The most likely outline comes first.
 
         Parameters
         ----------
         hu
             ``(n, h, w)`` mean HU of the crop's cells.
         questions
-            All questions about this crop. Answering them together is faster.
+            All prompts for this crop. A common call is faster than a call for each prompt.
         cell_mm, step_mm
-            Size of a cell in plane, and distance of slices.
+            Size of a cell in plane, and distance of slices, both in mm.
         """
         ...
 
@@ -79,7 +82,7 @@ class OutlinePrompter:
     hu: Float32
 
     def drawn(self, *questions: Question) -> Float32:
-        """Return the logits ``(Q, A, n, h, w)`` of the answers to each question."""
+        """Return the outliner's logits ``(Q, A, n, h, w)`` for each prompt."""
         around = tight_box(np.logical_or.reduce([question.box for question in questions]))
         rows, columns = (
             _window(int(around.start[axis]), int(around.stop[axis]), self.hu.shape[axis]) for axis in (1, 2)
@@ -95,9 +98,9 @@ class OutlinePrompter:
         return logits
 
     def first(self, box: Mask, known: Float32 | None, rng: np.random.Generator) -> Float32:
-        """Return the first outlines ``(K, n, h, w)`` of the lesion in a box, the most likely one first.
+        """Return the first outlines ``(K, n, h, w)`` of the lesion in a box. The most likely comes first.
 
-        The outliner gets two boxes: `box`, and a box that is larger and shifted at random.
+        The outliner gets two boxes: `box`, and a larger box whose faces are shifted at random.
         """
         other = box_around(box, rng.normal(GROWTH, SPREAD, (2, 3)))
         return _alternatives(self.drawn(Question(box, known), Question(other, known)))
@@ -105,7 +108,7 @@ class OutlinePrompter:
     def again(self, reference: Float32) -> Float32:
         """Return outlines ``(K, n, h, w)`` of a lesion after a mask (logits ``(n, h, w)``) was selected.
 
-        The first question contains the mask and its box. The second question contains only a larger box.
+        The first prompt contains the mask and its box. The second prompt contains only a larger box.
         """
         mask = reference > 0
         from_mask = Question(box_around(mask), probability(reference))
@@ -113,22 +116,23 @@ class OutlinePrompter:
 
 
 def _alternatives(answers: Float32) -> Float32:
-    """Return the mean of the most likely answers, then the other answers to the first question."""
+    """Return the mean of all prompts' most likely outlines, then the first prompt's other outlines."""
     return np.concatenate([answers[:, 0].mean(axis=0)[None], answers[0, 1:]])
 
 
 def led_by_outlines(pool: Ensemble, outlines: Float32, seen: Float32 | None = None) -> Ensemble:
-    """Return a first ensemble mixed with the most likely outline. The other outlines are members, too.
+    """Return the first ensemble, mixed with the most likely outline. The other outlines join as members.
 
     Parameters
     ----------
     pool
-        The promptable model's answers.
+        The first ensemble, from the promptable model.
     outlines
         ``(K, n, h, w)`` of `OutlinePrompter.first`.
     seen
-        ``(n, h, w)`` logits of a lesion finder's map. The map then counts as much as the outline. An outliner
-        is better on lesions below 5 ml; a map is better on larger lesions, which it sees as a whole.
+        ``(n, h, w)`` logits of a lesion finder's map, or None. The map and the outline have equal weight. An
+        outliner is better on lesions below 5 ml. A finder is better on larger lesions, because it sees them
+        as a whole.
     """
     if seen is None:
         return joined_by_outlines(led(pool, outlines[0], LESION_SHARES), outlines[1:])
@@ -152,7 +156,7 @@ def joined_by_outlines(pool: Ensemble, outlines: Float32) -> Ensemble:
 
 
 def _window(first: int, stop: int, count: int) -> slice:
-    """Return the part of an axis that an outliner sees: twice the box's size, with the box in the middle."""
+    """Return the range of an axis that an outliner sees: twice the box's size, with the box in the middle."""
     wanted = min(count, max(LEAST_CELLS, 2 * (stop - first)))
     start = min(max(0, (first + stop - wanted) // 2), count - wanted)
     return slice(start, start + wanted)
@@ -169,8 +173,8 @@ def box_around(mask: Mask, growth: float | NDArray[np.float64] = 0.0) -> Mask:
     Parameters
     ----------
     growth
-        How much farther out each face lies, as a part of the box. ``(2, 3)`` has separate values for the
-        first and last face of each axis.
+        The outward shift of each face, as a fraction of the box. ``(2, 3)`` has separate values for the first
+        and last face of each axis.
     """
     tight = tight_box(mask)
     moves = np.broadcast_to(growth, (2, 3)) * np.asarray(tight.size)

@@ -33,27 +33,30 @@ from workers.uair.grids import Float32, Mask
 SHORTENING, LEAST_LENGTH_MM = 0.75, 1.2
 """The factor by which each answer shortens the smooth fields' length scale, and its least length in mm."""
 TEMPERATURE = 0.015
-"""A reader picks a candidate e times as often as another candidate whose Dice is smaller by this value."""
+"""If a candidate's Dice is larger by this value, then a reader picks it e (2.7) times as often."""
 CARELESS = 0.02
-"""The part of a reader's picks that is random."""
+"""The fraction of a reader's picks that is random."""
 JITTER = 0.3
-"""Liu and West's h. Particles keep ``sqrt(1 - h^2)`` of their distance from the mean, and get noise ``h``."""
+"""The factor h of the noise that moves particles after resampling (Liu and West 2001).
+
+A particle keeps ``sqrt(1 - h^2)`` of its distance from the mean. Then noise, multiplied by h, is added.
+"""
 REWIDENED = 1.3
-"""The factor by which the belief's spread grows after a rejection, because it was too narrow."""
+"""The factor by which the belief's spread grows after a rejection, because the belief was too narrow."""
 DRAWN_SPREAD = 0.35
-"""The part of the belief's spread that remains around a segmentation that the reader drew."""
+"""The fraction of the belief's spread that remains around a segmentation that the reader drew."""
 ITERATIONS = 4
 
 
 def after_pick(belief: Belief, offered: Mask, picked: int, answers: int, rng: np.random.Generator) -> Belief:
-    """Return the belief after a pick: weights by `likelihood_of_pick`, then resampling.
+    """Return the belief after a pick. `likelihood_of_pick` weights the particles for resampling.
 
     Parameters
     ----------
     offered
         ``(4, n, h, w)`` candidates that the reader saw. The pick compares all of them.
     picked
-        0 … 3.
+        Index 0 … 3 of the picked candidate.
     answers
         Number of the reader's answers, including this answer.
     """
@@ -73,9 +76,9 @@ def after_parts(
 ) -> Belief:
     """Return the belief after the reader chose a candidate for each part.
 
-    The parts' answers are independent: their `likelihood_of_pick` are multiplied. In a part R, the agreement
-    of a shape with a candidate is ``1 - |shape xor candidate in R| / (2 E|shape|)``: 1 minus the loss of Dice
-    by the difference.
+    The choices for the parts count as independent: the values of `likelihood_of_pick` are multiplied. In a
+    part R, the agreement of a shape with a candidate is ``1 - |shape xor candidate in R| / (2 E|shape|)``. It
+    is 1 minus the Dice that the differences inside R cost.
 
     Parameters
     ----------
@@ -104,13 +107,13 @@ def likelihood_of_pick(agreement: Float64, own: Float64) -> Float64:
     """Return the probability that a reader who wants a shape picks the first of some candidates.
 
     ``P(pick | shape) = (1 - e) min(q(shape), q(picked)) / q(picked) + e`` with ``q = softmax_k(Dice(shape,
-    candidate_k) / t)[picked]``. Because of the cap, a shape beyond the pick is not more likely than the pick
-    itself.
+    candidate_k) / t)[picked]``. Here e is `CARELESS`, and t is `TEMPERATURE`. Because of ``min``, a shape
+    beyond the pick is not more likely than the pick itself.
 
     Parameters
     ----------
     agreement
-        ``(P, K)`` Dice of shapes with the candidates, the picked one first.
+        ``(P, K)`` Dice of shapes with the candidates, the picked candidate first.
     own
         ``(K,)`` Dice of the picked candidate with all candidates.
     """
@@ -122,8 +125,8 @@ def likelihood_of_pick(agreement: Float64, own: Float64) -> Float64:
 def after_rejection(belief: Belief, rejected: Mask, answers: int, rng: np.random.Generator) -> Belief:
     """Return the belief after the reader rejected all offered candidates ``(K, n, h, w)``.
 
-    ``P(none | shape) = 1 / (1 + sum_k exp((Dice(shape, candidate_k) - d) / t))``, where d is the median over
-    shapes of the best Dice. Then the spread grows by `REWIDENED`.
+    ``P(none | shape) = 1 / (1 + sum_k exp((Dice(shape, candidate_k) - d) / t))``. Here t is `TEMPERATURE`,
+    and d is the median of each shape's best Dice. Then the spread grows by the factor `REWIDENED`.
     """
     agreement = belief.agreement(rejected)
     middle = float(np.median(agreement.max(axis=1)))
@@ -138,8 +141,8 @@ def after_rejection(belief: Belief, rejected: Mask, answers: int, rng: np.random
 def after_drawing(belief: Belief, drawn: Mask, answers: int, rng: np.random.Generator) -> Belief:
     """Return the belief about a target after the reader drew it, ``(n, h, w)`` on the crop's cells.
 
-    The drawing replaces the mean, and the spread becomes `DRAWN_SPREAD` of its value. If the drawing reaches
-    beyond the belief's window, then a new prior belief around the drawing is returned.
+    The drawing replaces the mean, and the spread is multiplied by `DRAWN_SPREAD`. If the drawing reaches
+    beyond the belief's window, then a new first belief around the drawing is returned.
     """
     cells = belief.cell_mm
     part = window_around(drawn, cells, max(MARGIN_MM, MARGIN_RADII * belief.radius_mm))
@@ -161,7 +164,7 @@ def after_drawing(belief: Belief, drawn: Mask, answers: int, rng: np.random.Gene
 
 
 def expected_gain(belief: Belief, offered: Mask) -> float:
-    """Return the expected increase in Dice of another pick over candidate 1.
+    """Return the expected increase in Dice if the reader picks again, compared with candidate 1.
 
     ``E[max_k Dice(shape, candidate_k) - Dice(shape, candidate_1)]`` over the belief's shapes.
 
@@ -175,10 +178,10 @@ def expected_gain(belief: Belief, offered: Mask) -> float:
 
 
 def clusters(belief: Belief, rng: np.random.Generator, kept: Mask | None = None) -> list[NDArray[np.intp]]:
-    """Return the particles that each new candidate represents, found by Lloyd's algorithm with Dice.
+    """Return the particles that each new candidate represents. Lloyd's algorithm with Dice finds them.
 
-    Candidates maximise ``E[max_k Dice(shape, candidate_k)]``: each shape belongs to its nearest candidate,
-    and a candidate contains the cells that `LEVEL` of its shapes contain.
+    Candidates maximise ``E[max_k Dice(shape, candidate_k)]``. Each shape belongs to its nearest candidate. A
+    candidate contains the cells that more than the fraction `LEVEL` of its shapes contain.
 
     Parameters
     ----------
@@ -248,7 +251,7 @@ def _own_agreement(masks: Mask) -> Float64:
 
 
 def _differences(shapes: Float32, candidates: Float32) -> Float64:
-    """Return the number ``(P, K)`` of samples in which rows of 0 and 1 differ."""
+    """Return the number ``(P, K)`` of samples in which a shape and a candidate differ (rows of 0 and 1)."""
     shared = shapes @ candidates.T
     return np.asarray(shapes.sum(axis=1)[:, None] + candidates.sum(axis=1)[None] - 2.0 * shared, np.float64)
 

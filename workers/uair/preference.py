@@ -1,9 +1,9 @@
 """Learn the reader's preference from a selection: over members, and over sizes.
 
-A pick among four candidates gives two kinds of information. The first is which members are near the truth:
-their posterior falls with their distance from the pick. The second is the size that the reader wants, as a
-posterior. If the reader picks the largest of four, then still larger sizes become likely, so the next round
-reaches beyond what was shown.
+A pick among four candidates gives two kinds of information. First, it shows the members that are near the
+truth: a member's posterior falls with its distance from the pick. Second, it gives a posterior over the size
+that the reader wants. If the reader picks the largest candidate, then still larger sizes become likely. So
+the next round shows larger shapes than this round.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ AXIS = np.linspace(-0.6, 0.6, 121)
 PRIOR_SPREAD = 0.12
 """Standard deviation of the log radius that readers draw, around the ensemble's mean."""
 CHOICE_NOISE = 0.04
-"""The log radius difference that a reader ignores, because not only size decides."""
+"""The log radius difference that a reader ignores, because the size is not the only reason for a pick."""
 
 
 def member_posterior(agreement: Float64, prior: Float64 | None = None) -> Float64:
@@ -60,7 +60,7 @@ class ReaderPreference:
     Parameters
     ----------
     liver_mm, lesion_mm
-        Positive for more inclusive; 0 if unknown.
+        Positive if the reader draws more inclusively than the model; 0 if unknown.
     """
 
     liver_mm: float = 0.0
@@ -104,7 +104,7 @@ class SizePosterior:
     def after_pick(self, volumes_ml: tuple[float, ...], picked: int) -> SizePosterior:
         """Return the belief after candidate number `picked` (0-based) of `volumes_ml` was selected.
 
-        Likelihood of the pick: a soft choice of the candidate with the size nearest to the wanted size.
+        The likelihood assumes that the reader usually picks the candidate nearest to the wanted size.
         """
         positions = np.array([self.position(volume) for volume in volumes_ml])
         misfit = -0.5 * ((AXIS[:, None] - positions[None, :]) / CHOICE_NOISE) ** 2
@@ -127,7 +127,7 @@ class SizePosterior:
         return float((AXIS * self.mass).sum())
 
     def quantiles(self, parts: Float64) -> Float64:
-        """Return the axis values below which the given parts of the mass lie."""
+        """Return the axis values below which the given fractions of the mass lie."""
         return np.interp(parts, np.cumsum(self.mass) - self.mass / 2.0, AXIS)
 
     def radii_mm(self, parts: Float64) -> Float64:

@@ -1,10 +1,10 @@
-"""Choose the doubts that a round shows, if a single pick answers for all targets.
+"""Choose the doubts that a round shows, if the reader picks one candidate for all targets.
 
 A doubt is the best alternative to the selected shape of a target. Most viewers send a whole segmentation
-back. If every target differs among the candidates, then such a pick gives little information about each
+back. If every target differs among the candidates, then this pick gives little information about each
 target. Usually the reader keeps the earlier selection, because every other candidate is worse in some target.
-So a round combines two doubts: candidate 2 shows the first alternative, candidate 3 the second, candidate 4
-both.
+So a round combines two doubts. Candidate 2 shows the first alternative, candidate 3 shows the second, and
+candidate 4 shows both.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class _Doubt:
     alternative
         Index 1 … 3 of the offered candidate.
     worth_ml
-        Volume times the expected gain in Dice of the alternative.
+        The target's volume in ml, times the expected gain in Dice by the alternative.
     change
         The difference in words. It describes the outline ("tighter"), because "smaller" could mean a change
         since an earlier study.
@@ -49,8 +49,8 @@ class _Doubt:
 def two_questions(targets: Sequence[TargetState]) -> tuple[tuple[TargetState, ...], tuple[str, ...] | None]:
     """Return the targets with at most two doubts, and the name of each candidate.
 
-    If the presence of a lesion is in doubt, then two candidates leave it out. Then the lesion's presence is
-    the second doubt, and only one shape is in doubt.
+    If the presence of a lesion is in doubt, then two candidates leave the lesion out. Its presence is then
+    the second doubt, so the round shows an alternative shape for only one target.
 
     Parameters
     ----------

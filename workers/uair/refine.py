@@ -2,8 +2,8 @@
 
 ``y_new = f(y_previous, feedback)``: the selected mask is the reference. The network is prompted again: with
 boxes around the reference, with the reference as mask prompt, and with points in certain and uncertain
-places. Then some masks are reshaped, because the network alone does not draw all likely shapes. The reshaped
-masks are larger or smaller, have a moved side, or have a part of another candidate.
+places. Then some masks are reshaped, because the network alone does not draw all likely shapes. A reshaped
+mask is larger or smaller, has a moved side, or contains a piece of an earlier candidate.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from workers.uair.prompts import INSIDE, OUTSIDE, PADDING, Member, Prompts, boxe
 CERTAIN = 2.0
 """The logit magnitude from which a cell counts as certain."""
 ROUND_SPREAD = (0.07, 0.045, 0.035)
-"""Jitter of the boxes in rounds 2, 3 and later. It becomes smaller as the selection becomes better."""
+"""Jitter (random shift) of the boxes in round 2, round 3 and later rounds. Better selections need less."""
 REJECTED_SPREAD = 0.14
 
 
@@ -44,7 +44,7 @@ _PATTERN = (
 
 
 def kinds_of(count: int) -> tuple[Kind, ...]:
-    """Return the kinds of `count` members. Each kind has its share."""
+    """Return the kinds of `count` members. `_PATTERN` gives each kind its share."""
     return tuple(_PATTERN[index % len(_PATTERN)] for index in range(count))
 
 
@@ -74,7 +74,7 @@ def refined_members(
     pixels
         Side of the model's input.
     spread
-        Standard deviation of the boxes' jitter, as a part of the box.
+        Standard deviation of the boxes' jitter, as a fraction of the box.
     """
     boxes = boxes_of(reference, 0.0, pixels)
     known = np.flatnonzero(~np.isnan(boxes[:, 0]))
@@ -127,14 +127,14 @@ def _points(
 
 @dataclass(frozen=True)
 class Shaping:
-    """Inputs of `reshape`, apart from the reference and the network's answers.
+    """Inputs of `reshape`, apart from the reference and the network's logits.
 
     Parameters
     ----------
     crop
         The crop. It gives the cells' size in mm.
     radii_mm
-        Sizes that the reader may want, ascending. Each LEVEL member takes the next size.
+        Radii that the reader may want, ascending. Each LEVEL member takes the next radius.
     radius_mm
         Radius of a sphere with the reference's volume.
     history

@@ -31,7 +31,7 @@ class Candidate:
     labels
         ``(Z, Y, X)`` uint8 on the canonical grid: 0 background, 1 liver, 1 + n lesion n.
     character
-        How it differs from the other candidates, in a few words.
+        The difference from the other candidates, in a few words.
     """
 
     k: int
@@ -52,14 +52,14 @@ class Round:
     state
         The state for `Engine.next_round`.
     targets
-        Label values that may occur, ascending: 1, and one for each lesion.
+        Label values that may occur, ascending: 1 for the liver, 1 + n for lesion n.
     uncertain
         ``(Z, Y, X)`` bool on the canonical grid: M_unc of equation 2, of all targets that are shown.
     parts
         Label value -> parts of the target for which a reader can choose separately. Targets without parts are
         left out.
     maps
-        Probabilities of the 3-D network in round 1; None in later rounds, and without such a network.
+        Probabilities of the learned lesion finder in round 1; None in later rounds, and without a finder.
     """
 
     number: int
@@ -74,7 +74,7 @@ class Round:
 def presented(
     lesions: list[TargetState], *, first: bool, unchanged: Container[int] = ()
 ) -> list[TargetState]:
-    """Return the lesions, with the candidates that contain them in `present`.
+    """Return the lesions. Their `present` states which candidates contain them.
 
     Dropped lesions, and lesions whose label value is in `unchanged`, stay as they are.
     """
@@ -130,7 +130,7 @@ def own_radii_mm(state: RoundState) -> dict[int, float]:
 
 
 def ensemble_labels(state: RoundState, shape: tuple[int, ...], *, held_by: int = 3) -> Labels:
-    """Return the labels ``(Z, Y, X)`` of the first ensembles' mean, without a reader (equation 1).
+    """Return the labels ``(Z, Y, X)`` of the mean of the first ensembles, without a reader (equation 1).
 
     Only lesions in at least `held_by` of the four candidates count. `state` is the state of round 1.
     """

@@ -23,7 +23,7 @@ from workers.uair.preference import NEUTRAL, ReaderPreference, SizePosterior
 Float16 = NDArray[np.float16]
 FORMAT = 5
 BEFORE_BELIEFS = 4
-"""The format without beliefs over shapes. Such a case continues by the rule of medoids."""
+"""The format without beliefs over shapes. A case with a state of this format uses the rule ``medoids``."""
 _LIVER = 1
 
 
@@ -54,7 +54,8 @@ class TargetState:
     confidence
         Confidence that the target exists, 0 … 1; 1 for the liver.
     hu
-        ``(n, h, w)`` mean HU of the crop's cells for an outliner; ``(0, h, w)`` without an outliner.
+        ``(n, h, w)`` mean HU of the crop's cells, for the 3-D model in `workers.uair.outlines`; ``(0, h, w)``
+        if that model does not need them.
     belief
         The belief over shapes; None if the rule that chooses candidates is not ``belief``.
     held
@@ -62,7 +63,7 @@ class TargetState:
     drawn
         Whether the reader drew candidate 1 and has not answered since.
     resting
-        Whether all four candidates equal candidate 1 only because the round shows doubts of other targets.
+        Whether all four candidates equal candidate 1 only because the round shows doubts about other targets.
     """
 
     value: int
@@ -101,7 +102,7 @@ class RoundState:
     number
         The round, from 1.
     model_digest
-        Digest of the weights that made the state. Other weights cannot use it.
+        Digest of the weights that made the state. The state cannot be used with other weights.
     targets
         The liver first, then lesions by label value.
     domain

@@ -1,7 +1,7 @@
-"""A target in round 1: its pool of members, its uncertainty, and its four candidates (docs/engine.md).
+"""A target in round 1: its ensemble of members, its uncertainty, and its four candidates (docs/engine.md).
 
-Liver and lesions have the same steps; only their `Plan` differs. The model is a `Decoder`. The caller binds
-it to the embeddings of the target's crop.
+The steps are the same for liver and lesions; only their `Plan` differs. The model is a `Decoder`. The caller
+binds it to the embeddings of the target's crop.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from workers.uair.preference import SizePosterior, radius_mm
 from workers.uair.state import TargetState
 
 LARGEST_DICE = 0.98
-"""Candidates of a target with a larger Dice are moved apart, because a reader could not distinguish them."""
+"""Two candidates of a target with a larger Dice are moved apart: a reader could not distinguish them."""
 SHAPES_LIMIT, MOST_SHAPES_LIMIT = 4.2, 0.42
-"""T of equation 2 for shapes, as a factor of T for members, and its largest value.
+"""For shapes, T of equation 2 is the first value times T for members, but at most the second value.
 
 Shapes need a larger T, because a cell of a shape is 0 or 1, and a cell of a member is a probability.
 """
@@ -36,7 +36,7 @@ LEAST_PREFERENCE_MM = 0.3
 
 @dataclass(frozen=True)
 class Plan:
-    """Crop and prompts of a kind of target.
+    """The options of crop and prompts for a kind of target (liver or lesion).
 
     Parameters
     ----------
@@ -45,7 +45,7 @@ class Plan:
     spread
         Spread of the first prompts.
     tokens
-        Mask tokens of the members, in turn (None: best predicted IoU).
+        Mask tokens of the members, repeated for further members (None: best predicted IoU).
     """
 
     margin: float
@@ -64,7 +64,7 @@ class Plan:
         cells: int,
         whole_slice: bool = False,
     ) -> Crop:
-        """Return the crop of such a target in `box`, see `plan_crop`."""
+        """Return the crop of a target of this kind in `box`, see `plan_crop`."""
         return plan_crop(
             box,
             spacing,
@@ -81,10 +81,14 @@ class Plan:
 LIVER_PLAN = Plan(1.25, 50.0, 3.0, prompts.Spread(0.04, (-0.10, 0.08)), (0, None))
 """The plan for the liver.
 
-It uses the single-mask token and the best predicted IoU: all mask tokens together are worse.
+Members use the single-mask token, or the token with the best predicted IoU. Members of all mask tokens are
+worse.
 """
 LESION_PLAN = Plan(2.0, 50.0, 1.5, prompts.Spread(0.06, (-0.15, 0.35)), (0, 0, 1, 2, 3))
-"""The plan for lesions. A proposal by density shows a lesion's dark core, so most boxes are larger."""
+"""The plan for lesions.
+
+A proposal by density shows only a lesion's dark core, so most boxes are larger than the proposal.
+"""
 
 
 @dataclass(frozen=True)
@@ -111,7 +115,7 @@ def first_pool(
 
 
 def smooth_slices(crop: Crop) -> float:
-    """Return the standard deviation, in slices, of smoothing a 2-D model's answers."""
+    """Return the standard deviation, in slices, of the smoothing of a 2-D model's predictions."""
     return min(1.0, SMOOTHING_MM / crop.step_mm)
 
 
@@ -131,13 +135,13 @@ def open_target(
     Parameters
     ----------
     preference_mm
-        The remembered preference of the reader, in mm beyond the model. Shapes that follow it have half of
-        the weight. So the four candidates serve this and other readers.
+        The remembered preference of the reader, in mm beyond the model. Shapes with this preference have half
+        of the weight. So the four candidates fit this reader and other readers.
     organ
         ``(n, h, w)`` cells that the target may cover; None: all cells.
     hu
-        ``(n, h, w)`` mean HU of the crop's cells. In later rounds, the belief follows a lesion's density.
-        Without a belief, an outliner uses these HU.
+        ``(n, h, w)`` mean HU of the crop's cells. In later rounds, the belief follows a lesion's density by
+        these HU. Without a belief, the target keeps them for an outliner (`workers.uair.outlines`).
     """
     kept = plausible(pool.masks, pool.quality, organ)
     logits = pool.logits[kept]

@@ -1,4 +1,4 @@
-"""Template scans: their stored data, and the liver's probability in a box that was located with them.
+"""Template scans: their stored data, and the liver's probability in a box that they helped to locate.
 
 A liver's *extreme points* are where it touches the six faces of its box. Arrays are on a grid of 3 mm.
 Coordinates (z, y, x) count voxel edges. This module uses neither networks nor files.
@@ -45,7 +45,7 @@ class Template:
 
 
 def extreme_points(mask: Mask) -> NDArray[np.int64]:
-    """Return the extreme points ``(6, 3)`` of a mask, voxel edges, in the order of `FACES`.
+    """Return the extreme points ``(6, 3)`` of a mask in voxel edges, in the order of `FACES`.
 
     Raises
     ------
@@ -65,7 +65,7 @@ def extreme_points(mask: Mask) -> NDArray[np.int64]:
 
 
 def atlas_of(masks: Sequence[Mask]) -> Float32:
-    """Return the share ``ATLAS_SHAPE`` of masks ``(Z, Y, X)`` that contain each point of their common box."""
+    """Stretch masks ``(Z, Y, X)`` to `ATLAS_SHAPE`, and return the share of masks that contain each cell."""
     summed = np.zeros(ATLAS_SHAPE)
     for mask in masks:
         places = [(np.arange(n) + 0.5) * m / n - 0.5 for n, m in zip(ATLAS_SHAPE, mask.shape, strict=True)]
@@ -75,9 +75,9 @@ def atlas_of(masks: Sequence[Mask]) -> Float32:
 
 
 def in_box(atlas: Float32, box: Box, shape: tuple[int, ...], blur: float) -> Float32:
-    """Return the atlas stretched into a box, on a grid of `shape`. It is cut off at the grid's end.
+    """Return the atlas stretched into a box, on a grid of `shape`. The grid's end cuts the atlas off.
 
-    `blur` is the standard deviation of the box's faces, in voxels.
+    `blur` is the standard deviation of the position of the box's faces, in voxels.
     """
     places = [
         ((np.arange(n) + 0.5 - start) / (stop - start)) * cells - 0.5
@@ -90,7 +90,7 @@ def in_box(atlas: Float32, box: Box, shape: tuple[int, ...], blur: float) -> Flo
 
 
 def weighed_by_density(prior: Float32, hu: Float32) -> Float32:
-    """Return the liver's probability where a prior and the density agree (Bayes' rule, voxel by voxel).
+    """Return the liver's probability from a prior and the density (Bayes' rule, voxel by voxel).
 
     The liver's density is estimated from the surest voxels, as a normal distribution with robust parameters.
     The density of its surroundings is a histogram of the voxels with a small prior.
@@ -98,7 +98,7 @@ def weighed_by_density(prior: Float32, hu: Float32) -> Float32:
     Parameters
     ----------
     prior
-        ``(Z, Y, X)``.
+        ``(Z, Y, X)`` probability of the liver without the density.
     hu
         ``(Z, Y, X)`` smoothed HU.
     """

@@ -7,7 +7,7 @@ import numpy as np
 from workers.uair.grids import Float32, Mask
 
 THRESHOLD = 0.2
-"""A cell of a well-filled box is uncertain above this standard deviation of probability."""
+"""If a mask fills its box well, cells with a larger standard deviation of probability are uncertain."""
 ELLIPSE_IN_BOX = np.pi / 4.0
 LEAST_PART = 0.4
 FEWEST_CELLS = 8
@@ -15,12 +15,12 @@ FALLBACK_QUANTILE = 0.98
 
 
 def threshold(mask_area: float, box_area: float) -> float:
-    """Return T of equation 2, a function of the area ratio of ensemble mask and prompt box.
+    """Return T of equation 2, a function of two areas: S_y of the ensemble's mask, S_b of the prompt box.
 
     ``T = 0.2 * clip((S_y / S_b) / (pi / 4), 0.4, 1)``. A convex target fills pi / 4 of its box. If the
-    ensembled mask fills less, then the members found only a part of the target. Then weaker disagreement is
-    shown, too. A mask that fills its box keeps the full threshold. The paper names S_y and S_b but gives no
-    formula; this formula is ours.
+    ensemble's mask fills less, then the members found only a piece of the target. So weaker disagreement is
+    shown, too. If the mask fills its box, then the threshold is not reduced. The paper names S_y and S_b but
+    gives no formula; this formula is ours.
     """
     if box_area <= 0:
         return THRESHOLD
@@ -31,8 +31,8 @@ def threshold(mask_area: float, box_area: float) -> float:
 def uncertain_region(deviation: Float32, limit: float) -> Mask:
     """Return M_unc, the cells whose deviation exceeds `limit` (equation 2).
 
-    If the members agree nearly everywhere, then the 2 % most uncertain cells are returned. So four candidates
-    can still be chosen by them.
+    If the members agree nearly everywhere, then the 2 % most uncertain cells are returned. So these cells can
+    still decide the choice of four candidates.
     """
     region = deviation > limit
     if region.sum() < FEWEST_CELLS:
