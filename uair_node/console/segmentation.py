@@ -165,8 +165,8 @@ def _story(console: ConsoleApp, case_id: int) -> Story:
             raise InputError(
                 "no-such-page",
                 f"Case {case.id} has no segmentation that can be shown.",
-                "Wait for the first round. If retention deleted the segmentation, look for it in the "
-                "archive.",
+                "Wait for the first round of the case. If retention deleted the segmentations, look for "
+                "the results of the case in the archive.",
             )
         finished = is_finished(turns[-1].round)
         findings = findings_at(console.context, case) if finished else None

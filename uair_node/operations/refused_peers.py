@@ -42,9 +42,10 @@ EXPLANATIONS: Mapping[str, Explanation] = {
     ),
     _REASON.TLS_FAILED: Explanation(
         "TLS fails.",
-        "Configure a sender without TLS to use TLS. Configure a sender without a certificate to send one. "
-        "Renew an expired certificate. If the CA is unknown, add it to the file of node.tls.ca, or to the "
-        "CAs that the sender trusts.",
+        "If the sender uses no TLS, configure it to use TLS. If the sender sends no certificate, configure "
+        "it to send one. Renew an expired certificate. If this node does not know the sender's CA, add that "
+        "CA to the file of node.tls.ca. If the sender does not know this node's CA, add that CA to the CAs "
+        "that the sender trusts.",
     ),
     _REASON.TOO_MANY_CONNECTIONS: Explanation(
         "400 connections are open, and the node accepts no more.", "Find out which program opens them."

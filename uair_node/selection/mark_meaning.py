@@ -348,8 +348,8 @@ def contradiction(*, in_one_report: bool) -> InputError:
         remedy = "Delete one of the two marks and send the report again."
     else:
         sentence = (
-            "A mark contradicts an earlier report to this round. Only one of them says that the place has "
-            "a lesion."
+            "A mark contradicts an earlier report for this round. One of the two says that the place has a "
+            "lesion; the other says that it has none."
         )
         remedy = (
             "Send the mark again for the next round, or pick a candidate: a pick replaces all marks of this "

@@ -189,7 +189,7 @@ def check_study(case: Case, study_uid: str) -> None:
         raise InputError(
             "other-study",
             "The object belongs to another study than the candidate that it names.",
-            "Pick in the study that the candidates were made for.",
+            "Create the object in the study of the candidate, then send it.",
         )
 
 

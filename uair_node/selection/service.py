@@ -331,7 +331,7 @@ def _check_parts(round_: Round, candidates: Sequence[Result], answer: ReaderChoi
         if any(value not in targets[other] for other in (k, answer.candidate_of(value)) if other):
             sentence = f"One of the named candidates lacks {target_name(value)}."
             raise InputError(
-                "no-such-part", sentence, f"Name candidates that both contain {target_name(value)}."
+                "no-such-part", sentence, f"Name only candidates that contain {target_name(value)}."
             )
 
 

@@ -81,7 +81,7 @@ def draw_improvement(
     colours = ScalarMappable(Normalize(-_MOST_MM, _MOST_MM), _COLOURS)
     figure.colorbar(colours, cax=bar, orientation="horizontal")
     bar.tick_params(colors=INK, labelsize=8)
-    words = f"mm: blue lies too far in, red too far out. {codes.DISCLAIMER}."
+    words = f"Distances in mm. Blue: inside the true surface. Red: outside it. {codes.DISCLAIMER}."
     figure.text(0.02, 0.06 / height, words, color=FAINT, size=8)
     FigureCanvasAgg(figure)
     figure.savefig(path, dpi=_DPI, facecolor=PAPER, format="png", metadata={"Software": None})
