@@ -18,14 +18,17 @@ class MadeOnce:
     Attributes
     ----------
     folder
-        The folder of the originals. The session sets it before the first test.
+        The folder of the originals. The session sets it before the first test. A process that a test starts
+        has none, and makes what it needs itself.
     """
 
     folder: Path | None = None
 
     def copy(self, name: str, make: Callable[[Path], None], target: Path) -> None:
         """Copy the original `name` to the folder `target`. The first call makes the original by `make`."""
-        assert self.folder is not None, "the fixture of the session sets it"
+        if self.folder is None:
+            make(target)
+            return
         original = self.folder / name
         if not original.exists():
             making = self.folder / f"making-{name}"
@@ -41,7 +44,7 @@ def migrated_sqlite(file: Path) -> str:
     """Make a SQLite file with all tables and no rows. Return its SQLAlchemy URL."""
 
     def migrate(folder: Path) -> None:
-        folder.mkdir()
+        folder.mkdir(parents=True, exist_ok=True)
         database = Database(f"sqlite:///{folder / file.name}")
         database.migrate()
         database.close()
