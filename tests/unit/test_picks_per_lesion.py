@@ -209,7 +209,7 @@ def test_an_answer_with_parts_is_kept_as_it_was_said(database: Database) -> None
         ((2, "left"), 1, "no-such-part", "upper, lower"),
         ((3, "upper"), 1, "no-such-part", "the whole target"),
         ((2, "upper"), 9, "no-such-candidate", "1 to 4"),
-        ((2, "upper"), 4, "no-such-part", "both contain lesion 1"),
+        ((2, "upper"), 4, "no-such-part", "only candidates that contain lesion 1"),
     ],
 )
 def test_an_answer_for_a_part_that_is_not_there_is_refused(
