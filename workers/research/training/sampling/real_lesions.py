@@ -1,10 +1,12 @@
 """Draw one training sample of the lesion finder from real CTs and a random generator.
 
-The whole scan is turned, scaled and shifted. Tumours of other patients are put into its liver.
+The whole scan is turned, scaled and shifted. Lesions grow into its liver or come from other patients.
 Density, sharpness and noise vary. Scans are not mirrored, because the liver lies on the right.
 """
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,8 +14,12 @@ from scipy import ndimage as ndi
 
 from workers.models.lesion_net import SPACING_MM
 from workers.models.windows import AIR_HU, to_lesion_channels
+from workers.phantoms.appearance import Scan
 from workers.phantoms.fields import Floats, Mask
+from workers.phantoms.settings import TRAINING
+from workers.phantoms.tissues import Tissue
 from workers.research.training.real_cases import LIVER, STEP_MM, TUMOUR, RealCase, RealCases
+from workers.research.training.sampling.growths import grow_lesions
 from workers.research.training.sampling.lesion_samples import (
     CLIPPED,
     SHAPE,
@@ -26,8 +32,11 @@ from workers.research.training.sampling.transplants import transplant
 _SHIFT_MM = 25.0
 # Part of the samples whose middle is near a tumour, if the case has tumours.
 _AT_TUMOUR = 0.4
-_TRANSPLANTED = 0.35
+_IMPLANTED, _TRANSPLANTED = 0.4, 0.35
 _MOST_TRANSPLANTS = 3
+# Voxels that are this much brighter than the liver at 3 mm are vessels. Lesions do not replace them.
+_VESSEL_HU = 28.0
+_FAT_BELOW_HU = -30.0
 
 
 def draw_real_sample(cases: RealCases, rng: np.random.Generator) -> LesionSample:
@@ -38,6 +47,8 @@ def draw_real_sample(cases: RealCases, rng: np.random.Generator) -> LesionSample
     numbered, count = ndi.label(tumour)
     for window, number in zip(ndi.find_objects(numbered), range(1, count + 1), strict=True):
         mark_lesion(window, numbered[window] == number, tumour, weight)
+    if rng.random() < _IMPLANTED:
+        _implant(hu, case.liver_hu, liver, tumour, weight, rng)
     if rng.random() < _TRANSPLANTED:
         for _ in range(int(rng.integers(1, 1 + _MOST_TRANSPLANTS))):
             donor = cases.case(int(rng.integers(len(cases.names))))
@@ -77,6 +88,21 @@ def _turn(rng: np.random.Generator) -> NDArray[np.float64]:
         step[a, b], step[b, a] = -np.sin(angle), np.sin(angle)
         turn = turn @ step
     return turn
+
+
+def _implant(
+    hu: Floats, liver_hu: float, liver: Mask, tumour: Mask, weight: Floats, rng: np.random.Generator
+) -> None:
+    """Add the contrast of grown lesions to the scan in place. The scan's noise and vessels stay."""
+    scan = Scan.draw(rng, 0, setting=TRAINING)
+    densities = scan.hu.copy()
+    densities[Tissue.LIVER] = liver_hu
+    free = liver & ~tumour & (ndi.gaussian_filter(hu, 0.7) < liver_hu + _VESSEL_HU)
+    share = ndi.gaussian_filter(free.astype(np.float32), 0.5) * free
+    tissue = np.where(hu < _FAT_BELOW_HU, Tissue.FAT, Tissue.LIVER).astype(np.uint8)
+    for growth in grow_lesions(hu, share, free, tissue, replace(scan, hu=densities), rng):
+        liver[growth.window] |= growth.inside
+        mark_lesion(growth.window, growth.inside, tumour, weight)
 
 
 def _scanned_again(hu: Floats, liver_hu: float, rng: np.random.Generator) -> Floats:
